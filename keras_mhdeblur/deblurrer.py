@@ -1,0 +1,165 @@
+"""A network, the combination of its heads, and the training step that joins them."""
+
+import keras
+
+from keras_mhdeblur.layers import HeadCombination
+from keras_mhdeblur.losses import HypothesisLoss, PSNRLoss
+from keras_mhdeblur.metrics import HypothesisMetric
+
+if keras.backend.backend() == "tensorflow":
+    from keras_mhdeblur.training.tensorflow_trainer import TensorFlowTrainer as _Trainer
+else:
+    _Trainer = keras.Model
+
+
+@keras.saving.register_keras_serializable(package="keras_mhdeblur")
+class Deblurrer(_Trainer):
+    """Deblurs images into several hypotheses; trains the one nearest to the label.
+
+    Inputs are blurry images (B, H, W, C), float in [0, 1], of any size. `model(x)` and
+    `model.predict(x)` return the hypotheses (B, K', H, W, C), not clipped: the
+    K' = K(K+1)/2 pair averages of the network's K heads, ordered as in
+    `layers.pair_indices`, or the heads themselves. With `training=True` the call returns
+    what the loss needs, the network's head stack (B, K, H, W, C) or, of a network with
+    several stages, the list of them.
+
+    In `fit`, every sample's label is assigned to its nearest hypothesis and only that
+    one is trained (`losses.HypothesisLoss`; arXiv 2208.13029).
+
+    Args:
+        network: a model from images to a head stack, or to a list of them, final
+            stage first; `keras_mhdeblur.networks` has some.
+        combine_heads: whether heads are averaged in pairs.
+        select: how `restore` makes one image of the hypotheses when it is not told:
+            "mean", "medoid", "single" or a pair of heads (i, j).
+        best_pair: the pair of heads (i, j) whose average is best over a validation
+            set; what `restore(select="single")` returns.
+        local_statistics: size in pixels of the training crops, to pool over windows
+            of 1.5 times that size at inference (TLC); None for global statistics.
+            Training uses global statistics always.
+
+    Example:
+
+    ```python
+    network = keras_mhdeblur.networks.NAFNet(width=16, num_heads=4)
+    model = keras_mhdeblur.Deblurrer(network)
+    model.compile(optimizer=keras.optimizers.AdamW(1e-3, global_clipnorm=0.01))
+    model.fit(dataset_of_blurry_and_sharp)
+    ```
+    """
+
+    def __init__(
+        self,
+        network,
+        combine_heads=True,
+        select="mean",
+        best_pair=(0, 0),
+        local_statistics=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.network = network
+        self.combine_heads = combine_heads
+        self.select = tuple(select) if isinstance(select, list) else select
+        self.best_pair = tuple(best_pair)
+        self.local_statistics = local_statistics
+        inference_network = network
+        if local_statistics is not None:
+            inference_network = network.with_local_statistics(local_statistics)
+        # In a function, so that Keras does not track the shared layers twice.
+        self._inference_network = lambda: inference_network
+        self._combine = HeadCombination(name="combine_heads", dtype="float32")
+        self.built = True
+
+    @property
+    def num_heads(self):
+        """Number of heads K of the network."""
+        return self.network.num_heads
+
+    @property
+    def num_hypotheses(self):
+        """Number of hypotheses K'."""
+        heads = self.num_heads
+        return heads * (heads + 1) // 2 if self.combine_heads else heads
+
+    def call(self, images, training=False):
+        if training:
+            return self.network(images, training=True)
+        return self._hypotheses(self._inference_network()(images))
+
+    def compile(self, optimizer="rmsprop", loss=None, metrics=None, **kwargs):
+        """Configures training, as `keras.Model.compile`.
+
+        Args:
+            optimizer: Keras optimizer. On TensorFlow its `global_clipnorm` is applied
+                to the sum over all replicas.
+            loss: loss of one image, an `ImageLoss` or any Keras loss;
+                `losses.PSNRLoss()` by default. A `HypothesisLoss` is taken as it is.
+            metrics: metrics of (labels, hypotheses), for example
+                `metrics.PSNROverall()`.
+            kwargs: further arguments of `keras.Model.compile`.
+        """
+        loss = PSNRLoss() if loss is None else loss
+        if not isinstance(loss, HypothesisLoss):
+            loss = HypothesisLoss(loss, combine=self.combine_heads)
+        for metric in metrics or []:
+            if isinstance(metric, HypothesisMetric) and metric.num_hypotheses is None:
+                metric.build(self.num_hypotheses)
+        super().compile(optimizer=optimizer, loss=loss, metrics=metrics, **kwargs)
+        # Built here, the optimizer's variables are not created inside the first
+        # training step, which would trace it twice.
+        if self.optimizer is not None and not self.optimizer.built:
+            self.optimizer.build(self.trainable_variables)
+
+    def restore(self, image, **options):
+        """Restores a photo; see `keras_mhdeblur.inference.restore`."""
+        from keras_mhdeblur.inference import restore
+
+        return restore(self, image, **options)
+
+    def save_to_preset(self, folder, **options):
+        """Writes a preset folder; see `keras_mhdeblur.presets.save_to_preset`."""
+        from keras_mhdeblur.presets import save_to_preset
+
+        save_to_preset(self, folder, **options)
+
+    def compute_loss(
+        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
+    ):
+        loss = self.loss
+        if not self._is_head_stack(y_pred):
+            loss = HypothesisLoss(loss.base, combine=False, dtype=loss.dtype)
+        total = loss(y, y_pred, sample_weight)
+        return sum(self.losses, total)
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        if self._is_head_stack(y_pred):
+            y_pred = self._hypotheses(y_pred)
+        return super().compute_metrics(x, y, y_pred, sample_weight)
+
+    def _is_head_stack(self, y_pred):
+        """Whether y_pred is the network's output rather than hypotheses."""
+        if isinstance(y_pred, (list, tuple)):
+            return True
+        return y_pred.shape[1] == self.num_heads
+
+    def _hypotheses(self, stacks):
+        final = stacks[0] if isinstance(stacks, (list, tuple)) else stacks
+        return self._combine(final) if self.combine_heads else final
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "network": keras.saving.serialize_keras_object(self.network),
+            "combine_heads": self.combine_heads,
+            "select": self.select,
+            "best_pair": self.best_pair,
+            "local_statistics": self.local_statistics,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        network = keras.saving.deserialize_keras_object(
+            config["network"], custom_objects=custom_objects
+        )
+        return cls(**{**config, "network": network})

@@ -1,0 +1,69 @@
+"""The building block of NAFNet."""
+
+import keras
+from keras import ops
+
+from keras_mhdeblur.layers.gates import SimpleGate
+from keras_mhdeblur.layers.pooling import average_pool
+
+
+@keras.saving.register_keras_serializable(package="keras_mhdeblur")
+class NAFBlock(keras.layers.Layer):
+    """Nonlinear-activation-free block: gated convolutions with channel attention.
+
+    Two residual halves, each scaled by a learned vector that starts at zero:
+    norm, 1x1, depthwise 3x3, gate, simplified channel attention, 1x1; then norm,
+    1x1, gate, 1x1. Source: arXiv 2204.04676, figure 3.
+
+    Call arguments:
+        x: (B, H, W, C).
+        window_size: None for attention by global pooling, or the window (height,
+            width) of local pooling (`LocalAveragePooling2D`).
+
+    Output: (B, H, W, C).
+
+    Args:
+        channels: number of channels C.
+    """
+
+    def __init__(self, channels, **kwargs):
+        super().__init__(**kwargs)
+        self.channels = channels
+        policy = {"dtype": self.dtype_policy}
+        conv = keras.layers.Conv2D
+        norm = keras.layers.LayerNormalization
+        self.norm1 = norm(epsilon=1e-6, name="norm1", **policy)
+        self.conv1 = conv(2 * channels, 1, name="conv1", **policy)
+        self.conv2 = keras.layers.DepthwiseConv2D(
+            3, padding="same", name="conv2", **policy
+        )
+        self.gate = SimpleGate(name="gate", **policy)
+        self.attention = conv(channels, 1, name="attention", **policy)
+        self.conv3 = conv(channels, 1, name="conv3", **policy)
+        self.norm2 = norm(epsilon=1e-6, name="norm2", **policy)
+        self.conv4 = conv(2 * channels, 1, name="conv4", **policy)
+        self.conv5 = conv(channels, 1, name="conv5", **policy)
+
+    def build(self, input_shape):
+        image = (None, None, None)
+        narrow, wide = (*image, self.channels), (*image, 2 * self.channels)
+        for layer in (self.norm1, self.norm2, self.conv1, self.conv4):
+            layer.build(narrow)
+        for layer in (self.attention, self.conv3, self.conv5):
+            layer.build(narrow)
+        self.conv2.build(wide)
+        self.beta = self.add_weight((self.channels,), "zeros", name="beta")
+        self.gamma = self.add_weight((self.channels,), "zeros", name="gamma")
+
+    def call(self, x, window_size=None):
+        y = self.gate(self.conv2(self.conv1(self.norm1(x))))
+        y = y * self.attention(average_pool(y, window_size))
+        x = x + self.conv3(y) * ops.cast(self.beta, x.dtype)
+        y = self.conv5(self.gate(self.conv4(self.norm2(x))))
+        return x + y * ops.cast(self.gamma, x.dtype)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {**super().get_config(), "channels": self.channels}

@@ -1,0 +1,76 @@
+"""Global and local average pooling (TLC)."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="keras_mhdeblur")
+class LocalAveragePooling2D(keras.layers.Layer):
+    """Average over a sliding window: global pooling made local at test time (TLC).
+
+    A network trained on small crops sees statistics of a small crop. At test time
+    on a large image the average over the whole image is another statistic; the
+    average over a window of about the training size is not. Source: Chu et al.,
+    "Improving Image Restoration by Revisiting Global Information Aggregation",
+    ECCV 2022.
+
+    Input: (B, H, W, C). Output: (B, H, W, C): every position holds the mean of the
+    window around it; the border repeats the outermost complete windows. Where the
+    window is at least as large as the image, every position holds the global mean.
+    `window_size=None` is plain global pooling, output (B, 1, 1, C). Sums are formed
+    in float32 under every dtype policy.
+
+    Args:
+        window_size: (height, width) of the window in pixels, or None.
+    """
+
+    def __init__(self, window_size=None, **kwargs):
+        super().__init__(**kwargs)
+        if window_size is not None:
+            window_size = tuple(int(size) for size in window_size)
+            if len(window_size) != 2 or min(window_size) < 1:
+                raise ValueError(
+                    "`window_size` must be None or two positive integers. "
+                    f"Received: window_size={window_size}"
+                )
+        self.window_size = window_size
+
+    def call(self, x):
+        return average_pool(x, self.window_size)
+
+    def compute_output_shape(self, input_shape):
+        if self.window_size is None:
+            return (input_shape[0], 1, 1, input_shape[3])
+        return input_shape
+
+    def get_config(self):
+        return {**super().get_config(), "window_size": self.window_size}
+
+
+def average_pool(x, window_size=None):
+    """`LocalAveragePooling2D` as a function, for blocks that pool inside."""
+    dtype = x.dtype
+    x = ops.cast(x, "float32")
+    if window_size is None:
+        x = ops.mean(x, axis=(1, 2), keepdims=True)
+    else:
+        for axis, window in zip((1, 2), window_size):
+            x = _sliding_mean(x, window, axis)
+    return ops.cast(x, dtype)
+
+
+def _sliding_mean(x, window, axis):
+    """Mean over `window` positions along `axis`, the ends replicated.
+
+    One-dimensional running sums: they stay smaller, hence more exact, than a
+    two-dimensional integral image.
+    """
+    size = ops.shape(x)[axis]
+    window = ops.minimum(window, size)
+    valid = size - window + 1
+    start = ops.clip(ops.arange(size) - (size - valid) // 2, 0, valid - 1)
+    before = [(0, 0)] * 4
+    before[axis] = (1, 0)
+    sums = ops.cumsum(ops.pad(x, before), axis=axis)
+    total = ops.take(sums, start + window, axis=axis) - ops.take(sums, start, axis=axis)
+    return total / ops.cast(window, x.dtype)

@@ -1,0 +1,5 @@
+"""Restoration networks: images in, head stacks out."""
+
+from keras_mhdeblur.networks.nafnet import NAFNet
+
+__all__ = ["NAFNet"]
