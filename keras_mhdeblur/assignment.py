@@ -50,7 +50,7 @@ def hypothesis_losses(loss, label, stack, combine=True):
         if hasattr(loss, "from_mse"):
             return loss.from_mse(pairwise_mse(loss.error(label, stack)))
         stack = HeadCombination()(stack)
-    values = loss.call(label, stack)
+    values = getattr(loss, "call", loss)(label, stack)
     extra_axes = tuple(range(2, len(values.shape)))
     return ops.mean(values, axis=extra_axes) if extra_axes else values
 

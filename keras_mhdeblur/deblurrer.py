@@ -111,6 +111,10 @@ class Deblurrer(_Trainer):
         if self.optimizer is not None and not self.optimizer.built:
             self.optimizer.build(self.trainable_variables)
 
+    def compile_from_config(self, config):
+        # Keras does not call an overridden `compile` by itself when it loads a model.
+        self.compile(**keras.saving.deserialize_keras_object(config))
+
     def restore(self, image, **options):
         """Restores a photo; see `keras_mhdeblur.inference.restore`."""
         from keras_mhdeblur.inference import restore

@@ -177,22 +177,40 @@ class HypothesisLoss(keras.losses.Loss):
     The value per sample is the loss of the winner, so only the winner is trained.
     Source: arXiv 2208.13029, eq. 4 to 6.
 
+    A head that loses from the start is never trained. With `relaxation` the losers
+    share a small part of the gradient and stay alive (arXiv 1612.00197, eq. 6).
+
     Args:
         base: the loss of one image, an `ImageLoss` or any Keras loss.
         combine: whether the hypotheses are the pair averages of the heads.
+        relaxation: weight that all hypotheses but the winner share; the winner has the
+            rest of 1. 0 is the paper's winner takes all.
     """
 
-    def __init__(self, base, combine=True, name="hypothesis_loss", **kwargs):
+    def __init__(
+        self, base, combine=True, relaxation=0.0, name="hypothesis_loss", **kwargs
+    ):
         super().__init__(name=name, **kwargs)
+        if not 0 <= relaxation < 1:
+            raise ValueError(
+                "`relaxation` must be at least 0 and less than 1. "
+                f"Received: relaxation={relaxation}"
+            )
         self.base = keras.losses.get(base)
         self.combine = combine
+        self.relaxation = relaxation
 
     def call(self, y_true, y_pred):
         stages = y_pred if isinstance(y_pred, (list, tuple)) else [y_pred]
         total = 0.0
         for stack in stages:
             losses = hypothesis_losses(self.base, y_true, stack, self.combine)
-            total += ops.sum(winner(losses) * losses, axis=1)
+            weights = winner(losses)
+            losers = losses.shape[1] - 1
+            if self.relaxation and losers:
+                share = self.relaxation / losers
+                weights = share + (1 - self.relaxation - share) * weights
+            total += ops.sum(weights * losses, axis=1)
         return total
 
     def get_config(self):
@@ -200,6 +218,7 @@ class HypothesisLoss(keras.losses.Loss):
             **super().get_config(),
             "base": keras.saving.serialize_keras_object(self.base),
             "combine": self.combine,
+            "relaxation": self.relaxation,
         }
 
 

@@ -104,7 +104,8 @@ class HypothesisMetric(keras.metrics.Metric):
     """Base of metrics of hypotheses (B, K', H, W, C) against labels (B, H, W, C).
 
     `measure` gives the values that are averaged over the samples: (B,) or (B, K').
-    Sample weights are honoured.
+    Sample weights are honoured. PSNR counts as at most 100 dB, so that one image that
+    is predicted exactly does not make the mean infinite.
 
     Args:
         name: name of the metric.
@@ -150,6 +151,10 @@ class HypothesisMetric(keras.metrics.Metric):
         return {"name": self.name, "num_hypotheses": self.num_hypotheses}
 
 
+def _finite_psnr(y_true, y_pred):
+    return ops.minimum(psnr(y_true, y_pred), 100.0)
+
+
 @keras.saving.register_keras_serializable(package="keras_mhdeblur")
 class PSNROverall(HypothesisMetric):
     """Mean over the images of the best hypothesis' PSNR (arXiv 2208.13029, eq. 7a).
@@ -162,7 +167,7 @@ class PSNROverall(HypothesisMetric):
         super().__init__(name, num_hypotheses, **kwargs)
 
     def measure(self, y_true, hypotheses):
-        return ops.max(psnr(y_true[:, None], hypotheses), axis=1)
+        return ops.max(_finite_psnr(y_true[:, None], hypotheses), axis=1)
 
 
 @keras.saving.register_keras_serializable(package="keras_mhdeblur")
@@ -173,7 +178,7 @@ class PSNRSingleHead(HypothesisMetric):
         super().__init__(name, num_hypotheses, **kwargs)
 
     def measure(self, y_true, hypotheses):
-        return psnr(y_true[:, None], hypotheses)
+        return _finite_psnr(y_true[:, None], hypotheses)
 
     def result(self):
         return ops.max(self.means())
@@ -187,7 +192,7 @@ class PSNRMean(HypothesisMetric):
         super().__init__(name, num_hypotheses, **kwargs)
 
     def measure(self, y_true, hypotheses):
-        return psnr(y_true, ops.mean(hypotheses, axis=1))
+        return _finite_psnr(y_true, ops.mean(hypotheses, axis=1))
 
 
 @keras.saving.register_keras_serializable(package="keras_mhdeblur")
@@ -198,7 +203,7 @@ class PSNRPerHead(HypothesisMetric):
         super().__init__(name, num_hypotheses, **kwargs)
 
     def measure(self, y_true, hypotheses):
-        return psnr(y_true[:, None], hypotheses)
+        return _finite_psnr(y_true[:, None], hypotheses)
 
     def result(self):
         means = self.means()

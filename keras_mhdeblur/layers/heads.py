@@ -77,6 +77,9 @@ class MultiHeadOutput(keras.layers.Layer):
             num_heads * channels,
             kernel_size,
             padding="same",
+            # Heads start near the input and near each other: one that starts far
+            # behind never wins and is never trained.
+            kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
             dtype=self.dtype_policy,
             name="conv",
         )

@@ -76,10 +76,15 @@ class TensorFlowTrainer(keras.Model):
 
 @contextlib.contextmanager
 def _own_clipping_off(optimizer):
-    """The optimizer without its own global clipping, while a step is traced."""
+    """The optimizer without its own global clipping, while a step is traced.
+
+    With several replicas it stays: their threads share the optimizer, and it does
+    nothing to gradients that are clipped and divided by the number of replicas.
+    """
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
     clip = optimizer.global_clipnorm
-    if not optimizer.gradient_accumulation_steps:
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    if replicas == 1 and not optimizer.gradient_accumulation_steps:
         optimizer.global_clipnorm = None
     try:
         yield

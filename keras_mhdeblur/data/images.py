@@ -1,0 +1,391 @@
+"""Photos in and out: files and arrays to float pixels, and back without loss."""
+
+import dataclasses
+import io
+import os
+import struct
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageCms, UnidentifiedImageError
+
+ORIENTATION_TAG = 0x0112
+# Tags that say how a TIFF stores its pixels; they would lie about any other file.
+LAYOUT_TAGS = {
+    *(*range(254, 260), 262, 266, 273, *range(277, 280), 284, 317, 320),
+    *(*range(322, 326), 330, 338, 339, 347, 700, 34377, 34675),
+}
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+# Floats of a resized or decoded image overshoot [0, 1] by rounding, not by more.
+RANGE_TOLERANCE = 1e-4
+
+
+class ImageFileError(ValueError):
+    """A file that cannot be read as an image.
+
+    Attributes:
+        path: the file.
+        reason: what is wrong with it, one line.
+    """
+
+    def __init__(self, path, reason):
+        self.path = Path(path)
+        self.reason = reason
+        super().__init__(f"Cannot read the image: {reason}. Received: path={path}")
+
+
+@dataclasses.dataclass
+class Photo:
+    """An image and what has to survive its restoration.
+
+    Attributes:
+        pixels: float32 (H, W, 3) in [0, 1], RGB, upright.
+        alpha: (H, W) as stored, never computed with, or None.
+        depth: bits per channel of the file, 8 or 16.
+        gray: whether the file has one colour channel; the three are equal then.
+        icc_profile: ICC profile of the pixels, bytes or None.
+        exif: EXIF block without the orientation, bytes or None.
+    """
+
+    pixels: np.ndarray
+    alpha: np.ndarray | None = None
+    depth: int = 8
+    gray: bool = False
+    icc_profile: bytes | None = None
+    exif: bytes | None = None
+
+    def to_array(self):
+        """The image as a file holds it.
+
+        Returns:
+            uint8 or uint16 by `depth`: (H, W) gray, (H, W, 2) gray and alpha,
+            (H, W, 3) or (H, W, 4).
+        """
+        pixels = self.pixels[..., :1] if self.gray else self.pixels
+        array = from_float(pixels, "uint16" if self.depth == 16 else "uint8")
+        if self.alpha is not None:
+            array = np.concatenate([array, self.alpha[..., None]], axis=-1)
+        return array[..., 0] if array.shape[-1] == 1 else array
+
+
+def read_image(path):
+    """Reads an image file of any format that Pillow reads.
+
+    The EXIF orientation is applied, palettes and CMYK become RGB (through the
+    file's ICC profile if it has one), a file with several frames gives its first.
+    PNGs of 16 bits keep them; other formats keep 16 bits if they are gray.
+
+    Args:
+        path: path of the file.
+
+    Returns:
+        `Photo`.
+
+    Raises:
+        ImageFileError: if the file is missing, empty, a folder, truncated, corrupt
+            or no image.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise ImageFileError(path, "it is a folder")
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise ImageFileError(path, "there is no such file") from None
+    except OSError as error:
+        raise ImageFileError(path, error.strerror or str(error)) from None
+    if not data:
+        raise ImageFileError(path, "it is empty (0 bytes)")
+    try:
+        with warnings.catch_warnings():
+            # Of large photos, which are what this is for (Pillow's hard limit
+            # remains), and of damaged metadata.
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(data)) as image:
+                image.load()
+                # Pillow has no 16-bit mode but gray, and would cut to 8 bits.
+                array = _decode_png16_with_tensorflow(data) if _is_png16(data) else None
+                return photo_from_pil(image, array)
+    except UnidentifiedImageError:
+        reason = "it is not an image in a format that Pillow reads"
+    except MemoryError:
+        raise
+    except Exception as error:
+        # Decoders raise nearly anything on broken data (OSError, SyntaxError,
+        # struct.error, IndexError, ...).
+        detail = " ".join(str(error).split()) or type(error).__name__
+        reason = f"it is broken ({detail})"
+    raise ImageFileError(path, reason)
+
+
+def write_image(path, photo):
+    """Writes a photo in the format of the path's suffix.
+
+    PNG keeps everything: 16 bits, alpha, gray, ICC profile and EXIF. Other formats
+    are written with 8 bits. A file appears whole or not at all.
+
+    Args:
+        path: path of the file; its folder must exist.
+        photo: `Photo`.
+
+    Raises:
+        ValueError: if the suffix is no image format or the format cannot hold the
+            image (alpha in a JPEG).
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    image_format = Image.registered_extensions().get(suffix)
+    if image_format not in Image.SAVE:
+        raise ValueError(
+            "`path` must end in the suffix of an image format that can be written, "
+            f"for example .png. Received: path={path}"
+        )
+    if image_format == "PNG" and photo.depth == 16:
+        data = _encode_png16_with_tensorflow(photo.to_array())
+        data = _insert_metadata(data, photo.icc_profile, photo.exif)
+        write_atomically(path, data)
+        return
+    if photo.depth == 16:
+        alpha = photo.alpha
+        alpha = None if alpha is None else from_float(alpha / 65535.0, "uint8")
+        photo = dataclasses.replace(photo, depth=8, alpha=alpha)
+    options = {"icc_profile": photo.icc_profile, "exif": photo.exif}
+    options = {name: value for name, value in options.items() if value is not None}
+    if image_format == "JPEG":
+        options.update(quality=95, subsampling=0)
+    file = io.BytesIO()
+    try:
+        Image.fromarray(photo.to_array()).save(file, format=image_format, **options)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{image_format} files cannot hold this image ({error}); PNG files can. "
+            f"Received: path={path}"
+        ) from error
+    write_atomically(path, file.getvalue())
+
+
+def write_atomically(path, data):
+    """Writes bytes to a file such that a kill never leaves half of it.
+
+    Args:
+        path: path of the file; its folder must exist.
+        data: bytes.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def to_float(image, name="image"):
+    """Converts an image array to float32 in [0, 1].
+
+    Args:
+        image: (H, W), (H, W, C) or (B, H, W, C) with C of 1, 3 or 4: uint8 of
+            0 to 255, uint16 of 0 to 65535, or float of 0 to 1.
+        name: name of the argument in error messages.
+
+    Returns:
+        float32 array of the same shape.
+
+    Raises:
+        ValueError: on another type, rank, number of channels or dtype, on an empty
+            image, NaN, infinity, or floats out of range.
+    """
+    if not hasattr(image, "__array__"):
+        raise ValueError(
+            f"`{name}` must be a path, a PIL image or an array. "
+            f"Received: {name}={image!r}"
+        )
+    image = np.asarray(image)
+    kind = f"array of shape {image.shape}, {image.dtype}"
+    channels = 1 if image.ndim == 2 else image.shape[-1] if image.ndim else 0
+    if image.ndim not in (2, 3, 4) or channels not in (1, 3, 4) or 0 in image.shape:
+        raise ValueError(
+            f"`{name}` must have shape (H, W), (H, W, C) or (B, H, W, C), C of 1, 3 or "
+            f"4, and no empty dimension. Received: {name}={kind}"
+        )
+    if image.dtype in (np.uint8, np.uint16):
+        return image.astype("float32") / np.float32(np.iinfo(image.dtype).max)
+    if not np.issubdtype(image.dtype, np.floating):
+        raise ValueError(
+            f"`{name}` must be uint8, uint16 or float. Received: {name}={kind}"
+        )
+    low, high = float(image.min()), float(image.max())
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise ValueError(
+            f"`{name}` must not hold NaN or infinity. Received: {name}={kind} with "
+            f"{np.count_nonzero(~np.isfinite(image))} such values"
+        )
+    if low < -RANGE_TOLERANCE or high > 1 + RANGE_TOLERANCE:
+        raise ValueError(
+            f"`{name}` of a float dtype must be in [0, 1] (integers of 0 to 255 are "
+            f"given as uint8). Received: {name}={kind} of {low:g} to {high:g}"
+        )
+    return np.clip(image.astype("float32"), 0, 1)
+
+
+def from_float(pixels, dtype):
+    """Converts floats to an image dtype, clipped to [0, 1] and rounded.
+
+    Args:
+        pixels: float array.
+        dtype: uint8, uint16 or a float dtype.
+
+    Returns:
+        Array of that dtype and the same shape.
+    """
+    pixels = np.clip(pixels, 0, 1)
+    if np.issubdtype(dtype, np.integer):
+        pixels = np.rint(pixels * np.float32(np.iinfo(dtype).max))
+    return pixels.astype(dtype)
+
+
+def photo_from_pil(image, array=None):
+    """Makes a `Photo` of a PIL image, its EXIF orientation applied.
+
+    Args:
+        image: PIL image of any mode.
+        array: its pixels as stored, where Pillow does not hold all their bits.
+
+    Returns:
+        `Photo`.
+
+    Raises:
+        ValueError: if the values of a 32-bit gray image are out of range.
+    """
+    orientation, exif = _orientation_and_exif(image)
+    if array is None:
+        image = _to_plain_mode(image)
+        array = _array_of_plain_mode(image)
+    array = _upright(array if array.ndim == 3 else array[..., None], orientation)
+    gray = array.shape[-1] <= 2
+    colours = 1 if gray else 3
+    profile = image.info.get("icc_profile")
+    # A profile of another colour space (of CMYK, of a palette's colours on gray)
+    # would make the output invalid.
+    if not profile or profile[16:20] != (b"GRAY" if gray else b"RGB "):
+        profile = None
+    pixels = array[..., :colours]
+    limit = 1.0 if pixels.dtype == np.float32 else np.iinfo(pixels.dtype).max
+    pixels = pixels.astype("float32") / np.float32(limit)
+    return Photo(
+        pixels=np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3))),
+        alpha=array[..., -1].copy() if array.shape[-1] in (2, 4) else None,
+        depth=8 if array.dtype == np.uint8 else 16,
+        gray=gray,
+        icc_profile=profile,
+        exif=exif,
+    )
+
+
+def _to_plain_mode(image):
+    """The image in mode L, LA, RGB, RGBA or a deep gray mode."""
+    mode = image.mode
+    if mode.startswith("I") or mode == "F":
+        return image
+    transparent = "transparency" in image.info
+    if mode in ("1", "L", "LA", "La"):
+        plain = "LA" if transparent or mode in ("LA", "La") else "L"
+    elif mode in ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX"):
+        plain = "RGBA" if transparent or mode in ("PA", "RGBA", "RGBa") else "RGB"
+    else:
+        return _to_rgb(image)
+    return image if mode == plain else image.convert(plain)
+
+
+def _to_rgb(image):
+    """CMYK, LAB and the like as RGB, through the ICC profile if that is usable."""
+    profile = image.info.get("icc_profile")
+    if profile and image.mode == "CMYK":
+        try:
+            return ImageCms.profileToProfile(
+                image,
+                ImageCms.ImageCmsProfile(io.BytesIO(profile)),
+                ImageCms.createProfile("sRGB"),
+                outputMode="RGB",
+            )
+        except (ImageCms.PyCMSError, OSError):
+            pass
+    return image.convert("RGB")
+
+
+def _array_of_plain_mode(image):
+    """uint8, uint16 or float32 array of an image in a plain mode."""
+    array = np.asarray(image)
+    if image.mode.startswith("I;16"):
+        return array.astype("uint16")
+    limit = {"I": 65535, "F": 1}.get(image.mode)
+    if limit is None:
+        return array
+    low, high = array.min(), array.max()
+    if not (0 <= low and high <= limit):
+        raise ValueError(
+            f"gray values of 32 bits must be in 0 to {limit}, these are {low} to {high}"
+        )
+    return array.astype("uint16" if limit > 1 else "float32")
+
+
+def _orientation_and_exif(image):
+    """EXIF orientation (1 to 8) and the EXIF block without it."""
+    try:
+        exif = image.getexif()
+        orientation = exif.get(ORIENTATION_TAG, 1)
+        kept = Image.Exif()
+        kept.load(exif.tobytes())
+        for tag in {ORIENTATION_TAG, *LAYOUT_TAGS} & set(kept):
+            del kept[tag]
+        return orientation, kept.tobytes() if len(kept) else None
+    except Exception:
+        # Damaged metadata is no reason to refuse the picture.
+        return 1, None
+
+
+def _upright(array, orientation):
+    """Turns (H, W, C) the way an EXIF orientation says."""
+    if orientation in (5, 6, 7, 8):
+        array = array.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        array = array[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        array = array[::-1]
+    return array
+
+
+def _is_png16(data):
+    return data.startswith(PNG_SIGNATURE) and data[24:25] == b"\x10"
+
+
+def _decode_png16_with_tensorflow(data):
+    import tensorflow as tf
+
+    return tf.io.decode_png(data, dtype=tf.uint16).numpy()
+
+
+def _encode_png16_with_tensorflow(array):
+    import tensorflow as tf
+
+    array = array[..., None] if array.ndim == 2 else array
+    return tf.io.encode_png(array).numpy()
+
+
+def _insert_metadata(png, icc_profile, exif):
+    """Adds iCCP and eXIf chunks behind the header of a PNG."""
+    chunks = b""
+    if icc_profile is not None:
+        chunks += _png_chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(icc_profile))
+    if exif is not None:
+        chunks += _png_chunk(b"eXIf", exif.removeprefix(b"Exif\0\0"))
+    header = len(PNG_SIGNATURE) + 25
+    return png[:header] + chunks + png[header:]
+
+
+def _png_chunk(kind, data):
+    checksum = zlib.crc32(kind + data)
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", checksum)

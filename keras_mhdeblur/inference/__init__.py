@@ -1,0 +1,5 @@
+"""From a photo to its restoration: selection, uncertainty and tiling."""
+
+from keras_mhdeblur.inference.restore import RestoreResult, restore
+
+__all__ = ["RestoreResult", "restore"]

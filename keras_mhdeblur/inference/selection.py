@@ -1,0 +1,129 @@
+"""Hypotheses of a head stack, and the choice of one image among them."""
+
+import numpy as np
+
+from keras_mhdeblur.layers import pair_indices
+
+
+def hypothesis_names(num_heads, combine_heads):
+    """Names of the hypotheses in order: "0", "0+1", "1", ... or "0", "1", ...
+
+    Args:
+        num_heads: number of heads K.
+        combine_heads: whether heads are averaged in pairs.
+
+    Returns:
+        List of K' strings; "0+1" is the average of the heads 0 and 1.
+    """
+    if not combine_heads:
+        return [str(head) for head in range(num_heads)]
+    return [str(i) if i == j else f"{j}+{i}" for i, j in pair_indices(num_heads)]
+
+
+def combine(heads, combine_heads):
+    """Hypotheses (K', ...) of head images (K, ...), not clipped."""
+    if not combine_heads:
+        return heads
+    first, second = (list(index) for index in zip(*pair_indices(len(heads))))
+    hypotheses = heads[first]
+    hypotheses += heads[second]
+    hypotheses *= 0.5
+    return hypotheses
+
+
+def head_weights(model, select):
+    """Weights of the heads whose sum is the selected image.
+
+    Args:
+        model: `Deblurrer`.
+        select: as in `restore`, not None.
+
+    Returns:
+        (K,) that sum to one, or None where the choice depends on the images
+        ("medoid", a callable).
+
+    Raises:
+        ValueError: if there is no such choice or no such heads.
+    """
+    heads = model.num_heads
+    if callable(select) or (isinstance(select, str) and select == "medoid"):
+        return None
+    if isinstance(select, str) and select == "mean":
+        # The mean over all pairs, (i, i) included, holds every head equally often.
+        return np.full(heads, 1 / heads)
+    pair = select
+    if isinstance(select, str) and select == "single":
+        pair = model.best_pair
+    if isinstance(pair, (int, np.integer)) and not isinstance(pair, bool):
+        pair = (pair, pair)
+    try:
+        i, j = (int(head) for head in pair)
+    except (TypeError, ValueError):
+        raise ValueError(
+            '`select` must be "mean", "medoid", "single", a pair of heads (i, j) or a '
+            f"callable. Received: select={select!r}"
+        ) from None
+    if not (0 <= i < heads and 0 <= j < heads):
+        raise ValueError(
+            f"`select` must name heads from 0 to {heads - 1}. "
+            f"Received: select={select!r}"
+        )
+    if i != j and not model.combine_heads:
+        raise ValueError(
+            "`select` must name one head, for this model does not combine heads. "
+            f"Received: select={select!r}"
+        )
+    return np.eye(heads)[[i, j]].mean(axis=0)
+
+
+def medoid_weights(heads, combine_heads):
+    """Weights of the heads of the hypothesis nearest to the mean, in MSE.
+
+    Args:
+        heads: head images (K, H, W, C).
+        combine_heads: whether heads are averaged in pairs.
+
+    Returns:
+        (K,) that sum to one.
+    """
+    count = len(heads)
+    pairs = pair_indices(count) if combine_heads else [(k, k) for k in range(count)]
+    deviation = (heads - heads.mean(axis=0)).reshape(count, -1)
+    # No pair has to be formed: |d_i + d_j|^2 = G_ii + 2 G_ij + G_jj.
+    gram = deviation @ deviation.T
+    distance = [gram[i, i] + 2 * gram[i, j] + gram[j, j] for i, j in pairs]
+    i, j = pairs[int(np.argmin(distance))]
+    return np.eye(count)[[i, j]].mean(axis=0)
+
+
+def select_by(function, hypotheses):
+    """Image (H, W, C) that a user's function makes of hypotheses (K', H, W, C)."""
+    choice = np.asarray(function(hypotheses))
+    if choice.shape == hypotheses.shape[1:] and choice.dtype.kind == "f":
+        return choice.astype("float32")
+    if choice.ndim == 0 and choice.dtype.kind in "iu" and 0 <= choice < len(hypotheses):
+        return hypotheses[int(choice)]
+    raise ValueError(
+        f"`select` must return an index below {len(hypotheses)} or a float image of "
+        f"shape {hypotheses.shape[1:]}. Received: select(hypotheses)={choice.dtype} of "
+        f"shape {choice.shape}" + (f", {choice}" if choice.ndim == 0 else "")
+    )
+
+
+def uncertainty(heads, combine_heads):
+    """Standard deviation over the hypotheses at every pixel.
+
+    Args:
+        heads: head images (K, H, W, C).
+        combine_heads: whether heads are averaged in pairs.
+
+    Returns:
+        float32 (H, W), in units of the image's range [0, 1]: the root of the
+        variance's mean over the channels.
+    """
+    count = len(heads)
+    variance = np.square(heads - heads.mean(axis=0)).mean(axis=(0, -1))
+    if combine_heads:
+        # Over the K(K+1)/2 pair averages it is this multiple of that over the heads.
+        variance *= (count + 2) / (2 * (count + 1))
+    return np.sqrt(variance)

@@ -1,0 +1,180 @@
+"""The files of a preset folder and their checksums."""
+
+import difflib
+import hashlib
+import json
+from pathlib import Path
+
+CONFIG = "config.json"
+METADATA = "metadata.json"
+WEIGHTS = "model.weights.h5"
+CARD = "README.md"
+RECIPE = "recipe.yaml"
+RESULTS = "results.json"
+FILES = (CONFIG, METADATA, WEIGHTS, CARD, RECIPE, RESULTS)
+# What people edit by hand; the other files change with the model only.
+TEXTS = (CARD, RECIPE, RESULTS)
+
+
+class PresetError(ValueError):
+    """A preset cannot be found, read, verified or written."""
+
+
+def read_metadata(folder, name):
+    """Contents of a preset's metadata.json.
+
+    Args:
+        folder: the preset's folder.
+        name: what the user called the preset, for messages.
+
+    Returns:
+        A dict; its "files" maps file names to their "sha256" and "bytes".
+
+    Raises:
+        PresetError: the file is missing, is no JSON or lists no checksums.
+    """
+    metadata = read_json(folder, METADATA, name)
+    files = metadata.get("files")
+    well_formed = isinstance(files, dict) and all(
+        file in FILES and isinstance(entry, dict) and {"sha256", "bytes"} <= set(entry)
+        for file, entry in files.items()
+    )
+    if not well_formed:
+        raise PresetError(
+            f"Preset {name!r}: {METADATA} lists no checksums of the preset's files, so "
+            "they cannot be verified. Write presets with `save_to_preset`; "
+            "`keras.saving.load_model` opens other Keras folders. "
+            f"Received: folder={str(folder)!r}"
+        )
+    return metadata
+
+
+def read_json(folder, file, name):
+    """The dict in a JSON file of a preset; PresetError where there is none."""
+    path = Path(folder) / file
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise PresetError(
+            f"Preset {name!r}: {file} is missing, so this is not a complete preset. "
+            f"Download or copy it again. Received: folder={str(folder)!r}"
+        ) from None
+    except ValueError as error:
+        raise PresetError(
+            f"Preset {name!r}: {file} is damaged ({error}). Download or copy it again. "
+            f"Received: folder={str(folder)!r}"
+        ) from error
+    if not isinstance(content, dict):
+        raise PresetError(
+            f"Preset {name!r}: {file} holds no JSON object. Download or copy it again. "
+            f"Received: folder={str(folder)!r}"
+        )
+    return content
+
+
+def verify(folder, files, metadata, name):
+    """Compares files with the sizes and checksums in a preset's metadata.
+
+    Args:
+        folder: the preset's folder.
+        files: names of the files to check, all of them in the metadata.
+        metadata: what `read_metadata` returned.
+        name: what the user called the preset, for messages.
+
+    Raises:
+        PresetError: a file is missing, truncated or changed.
+    """
+    for file in files:
+        path, expected = Path(folder) / file, metadata["files"].get(file)
+        if expected is None:
+            problem = f"is not listed in {METADATA}"
+        elif not path.is_file():
+            problem = "is missing"
+        elif path.stat().st_size < expected["bytes"]:
+            problem = (
+                f"is truncated: {path.stat().st_size} of {expected['bytes']} bytes"
+            )
+        elif checksum(path) != expected["sha256"]:
+            problem = f"is damaged: its sha256 is not the one in {METADATA}"
+        else:
+            continue
+        # The Hub's cache keeps a repository's files beside its snapshots.
+        in_cache = Path(folder).parent.name == "snapshots"
+        root = Path(folder).parents[1] if in_cache else Path(folder)
+        remedy = f"Delete {str(root)!r} and download or copy the preset again"
+        if file in TEXTS:
+            remedy += (
+                ", or, if you edited the file, call "
+                "`keras_mhdeblur.presets.update_metadata(folder)`"
+            )
+        raise PresetError(f"Preset {name!r}: {file} {problem}. {remedy}.")
+
+
+def update_metadata(folder, **fields):
+    """Sets entries of a preset's metadata.json and takes edited texts into account.
+
+    The configuration and the weights keep their checksums; README.md, recipe.yaml and
+    results.json get those of their present contents.
+
+    Args:
+        folder: a preset's folder.
+        fields: entries to set, for example `scores={"gopro": {"psnr_mean": 31.2}}`;
+            None removes an entry.
+
+    Raises:
+        PresetError: the folder is no preset, its configuration or weights are
+            damaged, or an entry belongs to the library.
+    """
+    folder = Path(folder)
+    metadata = read_metadata(folder, str(folder))
+    fixed = [file for file in metadata["files"] if file not in TEXTS]
+    verify(folder, fixed, metadata, str(folder))
+    check_fields(fields)
+    metadata.update(fields)
+    present = [*fixed, *(text for text in TEXTS if (folder / text).is_file())]
+    write_metadata(folder, metadata, present)
+
+
+def check_fields(fields):
+    """Refuses metadata entries that the library writes itself."""
+    own = {"keras_version", "date_saved", "architecture", "parameters", "files"}
+    for key in own & set(fields):
+        raise PresetError(
+            f"{METADATA}: {key!r} is written by the library. "
+            f"Received: {key}={fields[key]!r}"
+        )
+
+
+def write_metadata(folder, metadata, files):
+    """Writes metadata.json, with the checksums of the other files."""
+    entries = {key: value for key, value in metadata.items() if value is not None}
+    entries["files"] = {
+        file: {
+            "sha256": checksum(folder / file),
+            "bytes": (folder / file).stat().st_size,
+        }
+        for file in sorted(files)
+    }
+    write_json(folder / METADATA, entries)
+
+
+def write_json(path, content):
+    try:
+        text = json.dumps(content, indent=2, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise PresetError(
+            f"{path.name} takes numbers, strings, lists and dicts only: {error}. "
+            f"Received: {content!r}"
+        ) from error
+    path.write_text(text + "\n", "utf-8")
+
+
+def checksum(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def did_you_mean(word, known):
+    """' Did you mean ...?' for the known word nearest to a wrong one, or ''."""
+    nearest = difflib.get_close_matches(word, known, n=1)
+    return f" Did you mean {nearest[0]!r}?" if nearest else ""

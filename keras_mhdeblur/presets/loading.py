@@ -1,0 +1,181 @@
+"""from_preset: a verified preset folder -> Deblurrer."""
+
+import inspect
+import os
+import tempfile
+from pathlib import Path
+
+import h5py
+import keras
+
+from keras_mhdeblur.deblurrer import Deblurrer
+from keras_mhdeblur.presets import hub
+from keras_mhdeblur.presets.files import (
+    CONFIG,
+    WEIGHTS,
+    PresetError,
+    did_you_mean,
+    read_json,
+    read_metadata,
+    verify,
+)
+from keras_mhdeblur.presets.zoo import builtin_presets
+
+
+def from_preset(name, load_weights=True, **overrides):
+    """Loads a model from a preset.
+
+    Files are compared with the preset's sha256 sums first, and every variable of the
+    model must be in the weights file, no more and no less.
+
+    Args:
+        name: name of a built-in preset (see `list_presets`), path of a preset's
+            folder, "hf://user/repo" or "hf://user/repo@revision". A folder that has
+            a built-in preset's name is written "./name".
+        load_weights: whether to load the weights; False gives random ones.
+        overrides: arguments of the network (`num_heads=5`) or of `Deblurrer`
+            (`select="medoid"`, `local_statistics=256`) to use in place of the
+            preset's. Those that change the weights' shapes need
+            `load_weights=False`.
+
+    Returns:
+        A `Deblurrer`, not compiled.
+
+    Raises:
+        PresetError: the preset does not exist, cannot be reached or is damaged, has
+            no weights, or an override is unknown or does not fit the weights.
+
+    Example:
+
+    ```python
+    model = keras_mhdeblur.from_preset("nafnet_mh_c")
+    model.restore("photo.jpg").save("sharp.png")
+    ```
+    """
+    folder, name = find_preset(name), str(name)
+    metadata = read_metadata(folder, name)
+    if load_weights and WEIGHTS not in metadata["files"]:
+        raise PresetError(
+            f"Preset {name!r} has no weights yet, only a configuration. Build it with "
+            "`load_weights=False` and train it, or convert an official checkpoint "
+            "with `keras_mhdeblur.convert.from_torch_checkpoint`."
+        )
+    verify(folder, [CONFIG, WEIGHTS] if load_weights else [CONFIG], metadata, name)
+    config = read_json(folder, CONFIG, name)
+    model = _build(config, overrides, load_weights, name)
+    if load_weights:
+        _load_weights(model, Path(folder) / WEIGHTS, overrides, name)
+    return model
+
+
+def find_preset(name):
+    """The folder of a preset; of the Hub's presets, after the download."""
+    if isinstance(name, str) and name.startswith(hub.PREFIX):
+        return hub.download(name)
+    builtin = builtin_presets()
+    if name in builtin:
+        return builtin[name]
+    if isinstance(name, (str, os.PathLike)) and Path(name).is_dir():
+        return Path(name)
+    raise PresetError(
+        f"Unknown preset {name!r}.{did_you_mean(str(name), builtin)} Built-in presets: "
+        f"{', '.join(sorted(builtin))}. Anything else must be an existing folder or "
+        f'"hf://user/repo". Received: name={name!r}'
+    )
+
+
+def _build(config, overrides, load_weights, name):
+    try:
+        deblurrer, network = config["config"], config["config"]["network"]["config"]
+        network_options = set(network) - {"name", "trainable", "dtype"}
+    except (KeyError, TypeError) as error:
+        raise PresetError(
+            f"Preset {name!r}: {CONFIG} is not the configuration of a Deblurrer. "
+            "`keras.saving.load_model` opens other Keras models."
+        ) from error
+    options = set(inspect.signature(Deblurrer).parameters) - {"network", "kwargs"}
+    if not load_weights:
+        # Which heads are good was measured with the preset's weights.
+        deblurrer.pop("best_pair", None)
+        if not isinstance(deblurrer.get("select"), str):
+            deblurrer.pop("select", None)
+    for key, value in overrides.items():
+        if key not in options | network_options:
+            raise PresetError(
+                f"Preset {name!r} has no option {key!r}."
+                f"{did_you_mean(key, options | network_options)} Options: "
+                f"{', '.join(sorted(options | network_options))}. "
+                f"Received: {key}={value!r}"
+            )
+        target = deblurrer if key in options else network
+        target[key] = keras.saving.serialize_keras_object(value)
+    config["compile_config"] = None
+    try:
+        model = keras.saving.deserialize_keras_object(config, safe_mode=True)
+    except Exception as error:
+        # Keras repeats the whole configuration; the reason is its last line.
+        reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
+        raise PresetError(
+            f"Preset {name!r}: {CONFIG} makes no model: {reason} "
+            f"Received: overrides={overrides}"
+        ) from error
+    if not isinstance(model, Deblurrer):
+        raise PresetError(
+            f"Preset {name!r}: {CONFIG} is of a {type(model).__name__}, not of a "
+            "Deblurrer. `keras.saving.load_model` opens other Keras models."
+        )
+    return model
+
+
+def _load_weights(model, path, overrides, name):
+    # Keras' reader names neither surplus weights nor all missing ones, so the layout
+    # it will look for, which is the one it writes, is compared beforehand.
+    with tempfile.TemporaryDirectory() as scratch:
+        own_path = Path(scratch) / WEIGHTS
+        model.save_weights(own_path)
+        expected = _weight_shapes(own_path)
+    try:
+        found = _weight_shapes(path)
+        problem = _difference(expected, found)
+        if problem is None:
+            model.load_weights(path)
+    except Exception as error:
+        raise PresetError(
+            f"Preset {name!r}: {WEIGHTS} cannot be read: {error}. "
+            "Download or copy the preset again."
+        ) from error
+    if problem is None:
+        return
+    remedy = f"{CONFIG} and {WEIGHTS} are not of one model; download or copy it again."
+    if overrides:
+        remedy = (
+            f"The overrides {overrides} change the network: pass `load_weights=False` "
+            "to build it with random weights, or leave them out."
+        )
+    raise PresetError(f"Preset {name!r}: {WEIGHTS} {problem}. {remedy}")
+
+
+def _weight_shapes(path):
+    """Path of every weight in an h5 file -> its shape and its layer's name."""
+    shapes = {}
+
+    def visit(item_path, item):
+        if isinstance(item, h5py.Dataset):
+            shapes[item_path] = item.shape, item.parent.attrs.get("name", "?")
+
+    with h5py.File(path) as file:
+        file.visititems(visit)
+    return shapes
+
+
+def _difference(expected, found):
+    """How two results of `_weight_shapes` differ, in words, or None."""
+    for path, (shape, layer) in expected.items():
+        if path not in found:
+            return f"lacks {path} of layer {layer!r}"
+        if found[path][0] != shape:
+            return f"has shape {found[path][0]}, not {shape}, at {path} ({layer!r})"
+    for path in found:
+        if path not in expected:
+            return f"has {path}, which is no weight of the model"
+    return None

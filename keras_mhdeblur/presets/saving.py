@@ -1,0 +1,194 @@
+"""save_to_preset: Deblurrer -> preset folder."""
+
+import datetime
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import h5py
+import keras
+import numpy as np
+
+from keras_mhdeblur.deblurrer import Deblurrer
+from keras_mhdeblur.presets.files import (
+    CARD,
+    CONFIG,
+    FILES,
+    RECIPE,
+    RESULTS,
+    WEIGHTS,
+    PresetError,
+    check_fields,
+    did_you_mean,
+    write_json,
+    write_metadata,
+)
+
+_FIELDS = ("description", "license", "paper", "training_data", "scores")
+
+
+def save_to_preset(
+    model,
+    folder,
+    *,
+    dtype="float32",
+    description=None,
+    license=None,
+    paper=None,
+    training_data=None,
+    scores=None,
+    card=None,
+    recipe=None,
+    results=None,
+    **metadata,
+):
+    """Writes a model as a preset folder.
+
+    The folder is complete or not there: it is written aside and moved into place. It
+    replaces a preset as a whole, and never a folder that holds anything else. How
+    the model was compiled and its optimizer's state are not saved.
+
+    Args:
+        model: a `Deblurrer`.
+        folder: the folder to write.
+        dtype: how weights are stored, "float32" or "float16"; the model loads either
+            into its float32 variables.
+        description: what the model is, in a sentence.
+        license: SPDX identifier of the weights' licence, for example "Apache-2.0".
+        paper: address of the paper.
+        training_data: what it was trained on, and the data's licences.
+        scores: dict of results.
+        card: text of the model card, README.md; written from the above when None.
+        recipe: path of the YAML file that trains the model, copied as recipe.yaml.
+        results: dict of detailed results, written as results.json.
+        metadata: further entries of metadata.json.
+
+    Raises:
+        PresetError: the folder holds something that is not a preset, weights are not
+            finite in `dtype`, or an argument is wrong.
+    """
+    if not isinstance(model, Deblurrer):
+        raise PresetError(
+            f"`model` must be a Deblurrer. Received: model={type(model).__name__}"
+        )
+    if dtype not in ("float16", "float32"):
+        raise PresetError(
+            f'`dtype` must be "float16" or "float32". Received: dtype={dtype!r}'
+        )
+    check_fields(metadata)
+    for key, value in metadata.items():
+        if hint := did_you_mean(key, [*_FIELDS, "card", "recipe", "results"]):
+            raise PresetError(f"Unknown entry {key!r}.{hint} Received: {key}={value!r}")
+    folder = Path(os.path.abspath(folder))
+    _refuse_foreign(folder)
+
+    entries = {
+        "keras_version": keras.__version__,
+        "date_saved": datetime.datetime.now().strftime("%Y-%m-%d@%H:%M:%S"),
+        "description": description,
+        "architecture": type(model.network).__name__,
+        "parameters": model.network.count_params(),
+        "weights_dtype": dtype,
+        "select": model.select,
+        "best_pair": model.best_pair,
+        "license": license,
+        "paper": paper,
+        "training_data": training_data,
+        "scores": scores,
+        **metadata,
+    }
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".preset-") as scratch:
+        new = Path(scratch) / "new"
+        new.mkdir()
+        clean = _write_config(model, new)
+        _write_weights(clean, new, dtype)
+        text = _default_card(folder.name, entries) if card is None else card
+        (new / CARD).write_text(text, "utf-8")
+        if recipe is not None:
+            shutil.copyfile(recipe, new / RECIPE)
+        if results is not None:
+            write_json(new / RESULTS, results)
+        write_metadata(new, entries, os.listdir(new))
+        if folder.exists():
+            folder.rename(Path(scratch) / "old")
+        new.rename(folder)
+
+
+def _refuse_foreign(folder):
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise PresetError(f"A preset is a folder. Received: folder={str(folder)!r}")
+    foreign = sorted(set(os.listdir(folder)) - set(FILES))
+    if foreign:
+        raise PresetError(
+            f"{str(folder)!r} holds files that are not a preset's ({foreign[0]!r}) and "
+            "would be lost. Write to another folder. "
+            f"Received: folder={str(folder)!r}"
+        )
+
+
+def _write_config(model, folder):
+    """Writes config.json; returns the model that it describes, with model's weights."""
+    config = keras.saving.serialize_keras_object(model)
+    # How it was compiled, and the precision it was trained in, are not the model's.
+    del config["config"]["dtype"]
+    for part in (config, config["config"]["network"]):
+        part.pop("compile_config", None)
+        part.pop("build_config", None)
+    write_json(folder / CONFIG, config)
+    clean = keras.saving.deserialize_keras_object(config, safe_mode=True)
+    clean.set_weights(model.get_weights())
+    return clean
+
+
+def _write_weights(model, folder, dtype):
+    full = folder / f"full.{WEIGHTS}"
+    model.save_weights(full)
+    with h5py.File(full) as source, h5py.File(folder / WEIGHTS, "w") as target:
+
+        def copy(path, item):
+            if isinstance(item, h5py.Group):
+                target.require_group(path).attrs.update(item.attrs)
+                return
+            with np.errstate(over="ignore"):
+                values = np.asarray(item).astype(dtype)
+            if not np.isfinite(values).all():
+                raise PresetError(
+                    f"The weights of layer {item.parent.attrs.get('name')} are not "
+                    f"finite in {dtype}. Received: dtype={dtype!r}"
+                )
+            target.create_dataset(path, data=values).attrs.update(item.attrs)
+
+        target.attrs.update(source.attrs)
+        source.visititems(copy)
+    full.unlink()
+
+
+def _default_card(name, entries):
+    lines = ["---", "library_name: keras", "pipeline_tag: image-to-image"]
+    if entries["license"]:
+        lines.append(f"license: {entries['license'].lower()}")
+    lines += ["tags:", "- deblurring", "- keras_mhdeblur", "---", "", f"# {name}", ""]
+    if entries["description"]:
+        lines += [entries["description"], ""]
+    lines += [
+        "```python",
+        "import keras_mhdeblur",
+        "",
+        f'model = keras_mhdeblur.from_preset("{name}")',
+        'model.restore("photo.jpg").save("sharp.png")',
+        "```",
+        "",
+        f"- Network: {entries['architecture']}, {entries['parameters']:,} parameters",
+    ]
+    titles = {
+        "license": "Licence",
+        "paper": "Paper",
+        "training_data": "Training data",
+        "scores": "Scores",
+    }
+    lines += [f"- {titles[key]}: {entries[key]}" for key in titles if entries[key]]
+    return "\n".join(lines) + "\n"

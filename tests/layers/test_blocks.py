@@ -1,0 +1,92 @@
+"""Single layers against the official ones."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_mhdeblur import layers
+from keras_mhdeblur.convert.nafnet import nafblock_entries
+
+
+@pytest.mark.parametrize("heads", [2, 4, 5])
+def test_head_combination(golden, heads):
+    blocks = golden("blocks")
+    hypotheses = layers.HeadCombination()(blocks[f"combine_K{heads}/x0"])
+    np.testing.assert_allclose(
+        hypotheses, blocks[f"combine_K{heads}/out0"], rtol=0, atol=1e-6
+    )
+
+
+def test_pair_order():
+    pairs = layers.pair_indices(5)
+    assert pairs[:6] == [(0, 0), (1, 0), (1, 1), (2, 0), (2, 1), (2, 2)]
+    assert all(pairs[i * (i + 1) // 2 + j] == (i, j) for i, j in pairs)
+
+
+@pytest.mark.parametrize("case", ["even", "odd", "only_h", "only_w", "global"])
+def test_local_average_pooling(golden, case):
+    blocks = golden("blocks")
+    window = blocks.config["blocks"][f"tlc_pool_{case}"]["info"]["kernel_hw"]
+    x = blocks[f"tlc_pool_{case}/x0"]
+    pooled = layers.LocalAveragePooling2D(window)(x)
+    assert pooled.shape == x.shape
+    expected = np.broadcast_to(blocks[f"tlc_pool_{case}/out0"], x.shape)
+    np.testing.assert_allclose(pooled, expected, rtol=0, atol=1e-6)
+
+
+def test_local_average_pooling_sums_in_float32():
+    layer = layers.LocalAveragePooling2D((200, 200), dtype="float16")
+    x = np.full((1, 300, 300, 1), 10, "float16")  # sums overflow in float16
+    np.testing.assert_array_equal(layer(x), x)
+
+
+def test_naf_block(golden):
+    blocks = golden("blocks")
+    x = blocks["naf_block/x0"]
+    block = layers.NAFBlock(6)
+    block.build(x.shape)
+    for name, value in blocks.state("naf_block/sd/").items():
+        variable, to_keras = nafblock_entries(block)[name]
+        variable.assign(to_keras(value))
+    np.testing.assert_allclose(block(x), blocks["naf_block/out0"], rtol=0, atol=5e-6)
+
+
+def test_layer_norm(golden):
+    blocks = golden("blocks")
+    norm = keras.layers.LayerNormalization(epsilon=1e-6)
+    norm.build((None, None, None, 6))
+    norm.set_weights(list(blocks.state("naf_layernorm2d/sd/").values()))
+    y = norm(blocks["naf_layernorm2d/x0"])
+    np.testing.assert_allclose(y, blocks["naf_layernorm2d/out0"], rtol=0, atol=5e-6)
+
+
+def test_pixel_shuffle(golden):
+    blocks = golden("blocks")
+    order = np.arange(12).reshape(3, 4).T.ravel()
+    y = layers.PixelShuffle(2)(blocks["pixel_shuffle2/x0"][..., order])
+    np.testing.assert_array_equal(y, blocks["pixel_shuffle2/out0"])
+
+
+@pytest.mark.parametrize("mode", ["constant", "reflect"])
+def test_pad_to_multiple(mode):
+    x = np.arange(5 * 6, dtype="float32").reshape(1, 5, 6, 1)
+    expected = np.pad(x, ((0, 0), (0, 3), (0, 2), (0, 0)), mode=mode)
+    np.testing.assert_array_equal(layers.PadToMultiple(4, mode)(x), expected)
+
+
+def test_simple_gate():
+    x = np.array([[1.0, 2, 3, 10, 20, 30]], "float32")
+    np.testing.assert_array_equal(layers.SimpleGate()(x), [[10, 40, 90]])
+
+
+@pytest.mark.parametrize(
+    "make, argument",
+    [
+        (lambda: layers.MultiHeadOutput(0), "num_heads=0"),
+        (lambda: layers.LocalAveragePooling2D((0, 3)), r"window_size=\(0, 3\)"),
+        (lambda: layers.PadToMultiple(8, "wrap"), "mode='wrap'"),
+    ],
+)
+def test_wrong_arguments(make, argument):
+    with pytest.raises(ValueError, match=f"Received: {argument}"):
+        make()

@@ -1,0 +1,223 @@
+import ast
+import os
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_mhdeblur import Deblurrer, cli
+from keras_mhdeblur.networks import NAFNet
+
+
+@pytest.fixture(scope="module")
+def preset(tmp_path_factory):
+    """A preset whose heads add 0 and 0.2 to the input."""
+    network = NAFNet(
+        width=4, encoder_blocks=(1,), middle_blocks=1, decoder_blocks=(1,), num_heads=2
+    )
+    kernel, bias = network.get_layer("heads").weights
+    kernel.assign(0 * kernel)
+    bias.assign(keras.ops.convert_to_tensor([0.0] * 3 + [0.2] * 3))
+    folder = tmp_path_factory.mktemp("presets") / "tiny"
+    Deblurrer(network).save_to_preset(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name, size in (("a.jpg", (20, 12)), ("b.png", (9, 13))):
+        Image.new("RGB", size, (51, 51, 51)).save(folder / name)
+    (folder / "notes.txt").write_text("no photo")
+    (folder / "._a.jpg").write_bytes(b"a file manager's shadow")
+    return folder
+
+
+def run(*arguments):
+    return cli.main([str(argument) for argument in arguments])
+
+
+def wrong(*arguments):
+    """Exit code of arguments that argparse refuses."""
+    with pytest.raises(SystemExit) as caught:
+        run(*arguments)
+    return caught.value.code
+
+
+def level(path):
+    """The one grey level of a picture."""
+    (value,) = np.unique(np.asarray(Image.open(path)))
+    return int(value)
+
+
+def files(folder):
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+def test_restores_a_folder(photos, preset, tmp_path, capfd):
+    output = tmp_path / "new" / "restored"
+    assert run("restore", photos, "--output", output, "--preset", preset) == 0
+    assert files(output) == ["a.png", "b.png"]
+    # The mean of the heads: 51 + 0.1 * 255 = 76.5.
+    assert level(output / "b.png") in (76, 77)
+    assert Image.open(output / "b.png").size == (9, 13)
+    out, err = capfd.readouterr()
+    lines = err.splitlines()
+    assert out == "" and len(lines) == 3
+    assert "1/2  a.jpg" in lines[0] and "2/2  b.png" in lines[1]
+    assert lines[2].startswith(f"Restored 2 of 2 photos to {output} in ")
+
+
+def test_hypotheses_and_selection(photos, preset, tmp_path):
+    command = ("restore", photos / "b.png", "-o", tmp_path / "out", "--preset", preset)
+    assert run(*command, "--hypotheses", "--select", "1,1") == 0
+    assert files(tmp_path / "out") == [
+        "b.png",
+        "b/b_0+1.png",
+        "b/b_0.png",
+        "b/b_1.png",
+        "b/b_uncertainty.png",
+    ]
+    assert level(tmp_path / "out" / "b.png") == 102
+    assert level(tmp_path / "out" / "b" / "b_0.png") == 51
+    assert level(tmp_path / "out" / "b" / "b_1.png") == 102
+
+
+@pytest.mark.parametrize("tile", ["32", "auto", "none"])
+def test_tile(photos, preset, tmp_path, tile):
+    Image.new("RGB", (90, 70), (51, 51, 51)).save(photos / "b.png")
+    command = ("restore", photos / "b.png", "-o", tmp_path / "out", "--preset", preset)
+    assert run(*command, "--tile", tile, "--select", "0,0") == 0
+    assert level(tmp_path / "out" / "b.png") == 51
+
+
+def test_broken_files_are_named_and_the_others_restored(
+    photos, preset, tmp_path, capfd
+):
+    (photos / "zero.png").write_bytes(b"")
+    (photos / "cut.jpg").write_bytes((photos / "a.jpg").read_bytes()[:300])
+    missing = tmp_path / "missing.jpg"
+    output = tmp_path / "out"
+    assert run("restore", photos, missing, "-o", output, "--preset", preset) == 1
+    assert files(output) == ["a.png", "b.png"]
+    err = capfd.readouterr().err
+    assert f"mhdeblur: {photos / 'zero.png'}: it is empty (0 bytes)\n" in err
+    assert f"mhdeblur: {photos / 'cut.jpg'}: it is " in err
+    assert f"mhdeblur: {missing}: there is no such file" in err
+    assert "Restored 2 of 5 photos" in err and err.endswith("; 3 failed.\n")
+    assert "Traceback" not in err
+
+
+def test_recursive(photos, preset, tmp_path):
+    (photos / "deep").mkdir()
+    Image.new("L", (4, 4)).save(photos / "deep" / "a.jpg")
+    command = ("restore", photos, "--preset", preset)
+    assert run(*command, "-o", tmp_path / "flat") == 0
+    assert files(tmp_path / "flat") == ["a.png", "b.png"]
+    assert run(*command, "-o", tmp_path / "out", "--recursive") == 0
+    assert files(tmp_path / "out") == ["a.png", "b.png", "deep/a.png"]
+
+
+def test_photos_are_never_overwritten(photos, preset, capfd):
+    before = (photos / "b.png").read_bytes()
+    assert run("restore", photos, "-o", photos, "--preset", preset) == 2
+    assert "choose another --output" in capfd.readouterr().err
+    assert (photos / "b.png").read_bytes() == before
+    assert not (photos / "a.png").exists()
+
+
+def test_the_same_photo_twice_is_one(photos):
+    found, failures = cli.find_photos([photos, photos / "a.jpg"], recursive=False)
+    assert [path.name for path, _ in found] == ["a.jpg", "b.png"] and not failures
+
+
+def test_output_names_are_unique():
+    names = ["a.jpg", "a.png", "b.jpg", "A.JPG", "a_jpg.tif", "sub/b.png", "c"]
+    outputs = [str(name) for name in cli.plan_outputs([Path(name) for name in names])]
+    assert outputs == [
+        "a_jpg_2.png",
+        "a_png.png",
+        "b.png",
+        "A_jpg_3.png",
+        "a_jpg.png",
+        "sub/b.png",
+        "c.png",
+    ]
+
+
+def test_folder_without_photos(tmp_path, capfd):
+    (tmp_path / "empty").mkdir()
+    assert run("restore", tmp_path / "empty", "-o", tmp_path / "out") == 1
+    assert "no photos" in capfd.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_output_that_is_a_file(photos, capfd):
+    assert run("restore", photos / "b.png", "-o", photos / "notes.txt") == 2
+    assert "--output" in capfd.readouterr().err
+
+
+def test_unknown_preset_is_one_line(photos, tmp_path, capfd):
+    command = ("restore", photos, "-o", tmp_path / "out", "--preset", "no_such_preset")
+    assert run(*command) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("mhdeblur: error: ") and "no_such_preset" in line
+
+
+def test_heads_that_do_not_exist(photos, preset, tmp_path, capfd):
+    command = ("restore", photos, "-o", tmp_path / "out", "--preset", preset)
+    assert run(*command, "--select", "0,2") == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("mhdeblur: error: --select: ") and "0 to 1" in line
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("sharpen",),
+        ("restore", "a.jpg"),
+        ("restore", "--output", "out"),
+        ("restore", "a.jpg", "-o", "out", "--select", "best"),
+        ("restore", "a.jpg", "-o", "out", "--select", "1,2,3"),
+        ("restore", "a.jpg", "-o", "out", "--tile", "0"),
+        ("restore", "a.jpg", "-o", "out", "--memory-limit-mb", "-1"),
+    ],
+)
+def test_wrong_usage_exits_with_two(arguments, capfd):
+    assert wrong(*arguments) == 2
+    assert "mhdeblur" in capfd.readouterr().err
+
+
+def test_presets_lists_the_built_in_ones(capfd):
+    from keras_mhdeblur import presets
+
+    assert run("presets") == 0
+    out = capfd.readouterr().out
+    names = [line.split()[0] for line in out.splitlines() if not line.startswith(" ")]
+    assert names == list(presets.list_presets())
+
+
+def test_only_the_standard_library_is_imported_before_it_is_needed():
+    imported = set()
+    for node in ast.parse(Path(cli.__file__).read_text()).body:
+        if isinstance(node, ast.Import):
+            imported |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported.add(node.module)
+    assert "argparse" in imported and imported <= sys.stdlib_module_names
+
+
+def test_import_noise_is_hidden_unless_the_import_fails(capfd):
+    with cli._quiet_import():
+        os.write(2, b"chatter")
+    os.write(2, b"heard\n")
+    assert capfd.readouterr().err == "heard\n"
+    with pytest.raises(ImportError), cli._quiet_import():
+        os.write(2, b"library missing\n")
+        raise ImportError
+    assert capfd.readouterr().err == "library missing\n"

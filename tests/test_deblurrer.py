@@ -1,0 +1,320 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_mhdeblur as mhd
+from keras_mhdeblur.convert import load_torch_state_dict
+from keras_mhdeblur.convert.nafnet import nafnet_entries
+
+
+def tiny(num_heads=3, **kwargs):
+    network = mhd.networks.NAFNet(4, (1, 1), 1, (1, 1), num_heads=num_heads)
+    return mhd.Deblurrer(network, **kwargs)
+
+
+def pairs(count=8, size=16):
+    sharp = np.random.default_rng(0).random((count, size, size, 3), "float32")
+    return 0.5 * (sharp + np.roll(sharp, 1, axis=2)), sharp
+
+
+def all_metrics():
+    m = mhd.metrics
+    return [m.PSNROverall(), m.PSNRSingleHead(), m.PSNRMean(), m.PSNRPerHead(),
+            m.HeadUsage()]  # fmt: skip
+
+
+def weights_of(model):
+    return [keras.ops.convert_to_numpy(w) for w in model.weights]
+
+
+# The official training step.
+
+
+def official_model(file):
+    kwargs = file.config["kwargs"]
+    network = mhd.networks.NAFNet(
+        kwargs["width"],
+        kwargs["enc_blk_nums"],
+        kwargs["middle_blk_num"],
+        kwargs["dec_blk_nums"],
+        num_heads=kwargs["n_heads"],
+    )
+    model = mhd.Deblurrer(network)
+    load_torch_state_dict(model, file.state())
+    return model
+
+
+def recipe_optimizer(file, clip):
+    settings = file.config["optimizer"]
+    return mhd.training.TorchAdamW(
+        settings["lr"],
+        weight_decay=settings["weight_decay"],
+        beta_1=settings["betas"][0],
+        beta_2=settings["betas"][1],
+        epsilon=settings["eps"],
+        global_clipnorm=0.01 if clip else None,
+    )
+
+
+def test_official_gradients(golden):
+    file = golden("train_step_nafnet_mhc_k4")
+    model = official_model(file)
+    model.compile()
+    with tf.GradientTape() as tape:
+        loss = model.compute_loss(y=file["y"], y_pred=model(file["x"], training=True))
+    variables = model.trainable_weights
+    gradients = dict(zip((v.path for v in variables), tape.gradient(loss, variables)))
+    np.testing.assert_allclose(loss, file.arrays["loss"], atol=1e-5)
+    tolerance = 10 * file.config["grad_f32_vs_f64_maxabs"]
+    entries = nafnet_entries(model.network)
+    assert len(entries) == len(variables)
+    for name, expected in file.state("grad/").items():
+        variable, to_keras = entries[name]
+        np.testing.assert_allclose(
+            gradients[variable.path], to_keras(expected), rtol=0, atol=tolerance,
+            err_msg=name,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("variant", ["step1", "step1_clip", "step3", "step3_clip"])
+def test_official_training_steps(golden, variant):
+    file = golden("train_step_nafnet_mhc_k4")
+    info = file.config[variant]
+    model = official_model(file)
+    model.compile(recipe_optimizer(file, info["clip_grad_norm"]))
+    losses = [
+        model.train_on_batch(file["x"], file["y"]) for _ in range(info["steps"])
+    ]
+    np.testing.assert_allclose(losses[0], info["losses"][0], atol=1e-5)
+    tolerance = 10 * info["params_f32_vs_f64_maxabs"]
+    entries = nafnet_entries(model.network)
+    for name, expected in file.state(f"{variant}/").items():
+        variable, to_keras = entries[name]
+        np.testing.assert_allclose(
+            variable, to_keras(expected), rtol=0, atol=tolerance, err_msg=name
+        )
+
+
+# Keras' training interface.
+
+
+def test_call_gives_hypotheses_and_in_training_heads():
+    model = tiny()
+    x, _ = pairs(2)
+    heads, hypotheses = model(x, training=True), model(x)
+    assert heads.shape == (2, 3, 16, 16, 3)
+    assert hypotheses.shape == (2, 6, 16, 16, 3) == (2, model.num_hypotheses, 16, 16, 3)
+    np.testing.assert_allclose(model.predict(x, verbose=0), hypotheses, atol=1e-6)
+    expected = (np.array(heads)[:, 2] + np.array(heads)[:, 1]) / 2
+    np.testing.assert_allclose(hypotheses[:, 4], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("num_heads, combine", [(3, True), (3, False), (1, True)])
+def test_fit_and_evaluate_agree_on_loss_and_metrics(num_heads, combine):
+    model = tiny(num_heads, combine_heads=combine)
+    x, y = pairs()
+    model.compile(keras.optimizers.SGD(0.0), metrics=all_metrics())
+    fitted = model.fit(x, y, batch_size=4, verbose=0, validation_data=(x, y)).history
+    assert len([k for k in fitted if k.startswith("usage_")]) == model.num_hypotheses
+    for key, (value,) in fitted.items():
+        if not key.startswith("val_"):
+            np.testing.assert_allclose(value, fitted[f"val_{key}"][0], rtol=1e-4)
+    # The known answer: minus the PSNR of the best hypothesis, not clipped.
+    mse = np.mean((np.array(model(x)) - y[:, None]) ** 2, axis=(2, 3, 4)).min(axis=1)
+    np.testing.assert_allclose(
+        fitted["loss"][0], np.mean(10 * np.log10(mse + 1e-8)), rtol=1e-5
+    )
+
+
+def test_fit_improves():
+    model = tiny()
+    x, y = pairs()
+    model.compile(mhd.training.TorchAdamW(1e-2, global_clipnorm=0.01))
+    losses = model.fit(x, y, batch_size=4, epochs=15, verbose=0).history["loss"]
+    assert losses[-1] < losses[0] - 3
+
+
+def test_sample_weight():
+    x, y = pairs(4)
+    weighted, doubled = tiny(), tiny()
+    doubled.set_weights(weighted.get_weights())
+    for model in (weighted, doubled):
+        model.compile(keras.optimizers.SGD(1e-4), metrics=[mhd.metrics.PSNRMean()])
+    weight = np.array([2.0, 1, 1, 0], "float32")
+    weighted.train_on_batch(x, y, sample_weight=weight)
+    order = [0, 0, 1, 2]
+    doubled.train_on_batch(x[order], y[order])
+    for a, b in zip(weights_of(weighted), weights_of(doubled)):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+@pytest.mark.parametrize("loss", ["mse", "mae", mhd.losses.CharbonnierLoss()])
+def test_other_losses(loss):
+    model = tiny()
+    x, y = pairs(4)
+    model.compile("adam", loss=loss)
+    value = model.evaluate(x, y, verbose=0)
+    difference = np.array(model(x)) - y[:, None]
+    if loss == "mse":
+        expected = np.mean(difference**2, axis=(2, 3, 4))
+    else:
+        expected = np.mean(np.abs(difference), axis=(2, 3, 4))
+    np.testing.assert_allclose(value, expected.min(axis=1).mean(), rtol=2e-3)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision(policy):
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = tiny()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    x, y = pairs(4)
+    model.compile(mhd.training.TorchAdamW(1e-2, global_clipnorm=0.01))
+    if policy == "mixed_float16":
+        model.compile(
+            keras.optimizers.LossScaleOptimizer(
+                mhd.training.TorchAdamW(1e-2, global_clipnorm=0.01)
+            )
+        )
+    losses = model.fit(x, y, epochs=10, verbose=0).history["loss"]
+    assert losses[-1] < losses[0] - 1
+    assert model.predict(x, verbose=0).dtype == "float32"
+
+
+def test_loss_scaling_does_not_change_the_clipped_step():
+    x, y = pairs(4)
+    plain, scaled = tiny(), tiny()
+    scaled.set_weights(plain.get_weights())
+    sgd = keras.optimizers.SGD(1.0, global_clipnorm=0.01)
+    plain.compile(sgd)
+    scaled.compile(
+        keras.optimizers.LossScaleOptimizer(
+            keras.optimizers.SGD(1.0, global_clipnorm=0.01), initial_scale=1024.0
+        )
+    )
+    before = weights_of(plain)
+    for model in (plain, scaled):
+        model.train_on_batch(x, y)
+    moved = np.concatenate([(a - b).ravel() for a, b in zip(weights_of(plain), before)])
+    np.testing.assert_allclose(np.linalg.norm(moved), 0.01, rtol=1e-3)
+    for a, b in zip(weights_of(plain), weights_of(scaled)):
+        np.testing.assert_allclose(a, b, atol=1e-7)
+    assert sgd.global_clipnorm == 0.01
+
+
+def test_jit_compile():
+    model = tiny(2)
+    x, y = pairs(4)
+    model.compile(mhd.training.TorchAdamW(1e-2), jit_compile=True)
+    losses = model.fit(x, y, epochs=3, verbose=0).history["loss"]
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_non_finite_step_leaves_the_weights(value):
+    model = tiny()
+    x, y = pairs(2)
+    model.compile(mhd.training.TorchAdamW(1e-2))
+    before = weights_of(model)
+    x[0, 0, 0, 0] = value
+    model.train_on_batch(x, y)
+    for a, b in zip(weights_of(model), before):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_save_and_load_goes_on_training(tmp_path):
+    model = tiny(select=(1, 0), best_pair=(2, 1), local_statistics=16)
+    x, y = pairs(4)
+    model.compile(mhd.training.TorchAdamW(1e-2), metrics=[mhd.metrics.PSNROverall()])
+    model.fit(x, y, verbose=0)
+    model.save(tmp_path / "model.keras")
+    copy = keras.saving.load_model(tmp_path / "model.keras")
+    assert copy.get_config() == model.get_config()
+    assert copy.loss.get_config() == model.loss.get_config()
+    np.testing.assert_array_equal(copy(x), model(x))
+    for other in (model, copy):
+        other.train_on_batch(x, y)
+    for a, b in zip(weights_of(model), weights_of(copy)):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def test_callbacks(tmp_path):
+    x, y = pairs(4)
+    model = tiny()
+    model.compile(mhd.training.TorchAdamW(1e-2, use_ema=True))
+    best = tmp_path / "best.keras"
+    callbacks = [
+        keras.callbacks.ModelCheckpoint(best, monitor="val_loss", save_best_only=True),
+        keras.callbacks.BackupAndRestore(tmp_path / "backup"),
+        keras.callbacks.SwapEMAWeights(swap_on_epoch=True),
+        keras.callbacks.EarlyStopping(patience=5),
+    ]
+    model.fit(x, y, validation_data=(x, y), epochs=3, verbose=0, callbacks=callbacks)
+    saved = keras.saving.load_model(best)
+    assert saved.evaluate(x, y, verbose=0) < tiny_loss_of_input(x, y)
+
+
+def tiny_loss_of_input(x, y):
+    return np.mean(10 * np.log10(np.mean((x - y) ** 2, axis=(1, 2, 3)))) + 1
+
+
+def test_local_statistics_are_used_at_inference_only():
+    model = tiny(local_statistics=16)
+    for weight in model.weights:
+        weight.assign(0.3 * keras.random.normal(weight.shape, seed=3))
+    x = np.random.default_rng(0).random((1, 32, 64, 3), "float32")
+    heads = np.array(model(x, training=True))
+    assert np.abs(np.array(model(x))[:, 0] - heads[:, 0]).max() > 1e-4
+    local = model.network.with_local_statistics(16)
+    np.testing.assert_allclose(np.array(model(x))[:, 0], local(x)[:, 0], atol=1e-6)
+    assert len(model.weights) == len(model.network.weights)
+
+
+# The method.
+
+
+def shift_dataset(probability, count=1600, seed=0):
+    """A bar, blurred by two shifts; the label is shifted left or right."""
+    rng = np.random.default_rng(seed)
+    bars = np.zeros((count, 8, 16, 1), "float32")
+    positions = rng.integers(4, 12, count)
+    bars[np.arange(count), :, positions] = 1
+    left, right = np.roll(bars, -2, axis=2), np.roll(bars, 2, axis=2)
+    go_left = rng.random(count) < probability
+    return bars, np.where(go_left[:, None, None, None], left, right), left, right
+
+
+@pytest.mark.parametrize("probability", [0.7, 0.4])
+def test_two_heads_find_both_labels_and_one_finds_their_mean(probability):
+    x, y, left, right = shift_dataset(probability)
+
+    def trained(num_heads):
+        network = mhd.networks.NAFNet(
+            8, (1,), 1, (1,), num_heads=num_heads, image_channels=1
+        )
+        model = mhd.Deblurrer(network, combine_heads=False)
+        model.compile(
+            keras.optimizers.Adam(5e-3),
+            loss=mhd.losses.HypothesisLoss("mse", combine=False, relaxation=0.02),
+            metrics=[mhd.metrics.HeadUsage()],
+        )
+        model.fit(x, y, batch_size=32, epochs=6, verbose=0)
+        return model
+
+    two = trained(2)
+    usage = two.evaluate(x, y, verbose=0, return_dict=True)
+    heads = two.predict(x[:32], verbose=0)
+    to_left = [np.mean((heads[:, k] - left[:32]) ** 2) for k in range(2)]
+    to_right = [np.mean((heads[:, k] - right[:32]) ** 2) for k in range(2)]
+    first = int(np.argmin(to_left))
+    # A bar at the wrong place has a mean squared error of 0.125.
+    assert to_left[first] < 0.01 and to_right[1 - first] < 0.01
+    share = np.mean(np.all(y == left, axis=(1, 2, 3)))
+    assert abs(usage[f"usage_{first}"] - share) < 0.05
+    assert abs(usage[f"usage_{first}"] - probability) < 0.05
+
+    mean = probability * left[:32] + (1 - probability) * right[:32]
+    single = trained(1).predict(x[:32], verbose=0)[:, 0]
+    assert np.mean((single - mean) ** 2) < 0.003

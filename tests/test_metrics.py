@@ -1,0 +1,124 @@
+import keras
+import numpy as np
+import pytest
+
+from keras_mhdeblur import metrics
+
+
+def images(file, heads="heads"):
+    return file.arrays["gt"] / np.float32(255), file.arrays[heads] / np.float32(255)
+
+
+@pytest.mark.parametrize("border", [0, 4])
+@pytest.mark.parametrize("luma", [False, True])
+def test_psnr(golden, border, luma):
+    file = golden("metrics")
+    truth, heads = images(file)
+    if luma:  # the official function takes BGR
+        truth, heads = truth[..., ::-1], heads[..., ::-1]
+    values = metrics.psnr(truth, heads, border, luma)
+    name = f"psnr_mh_{'y_' if luma else ''}crop{border}"
+    np.testing.assert_allclose(values, file.arrays[f"{name}/per_head"], atol=2e-4)
+
+
+@pytest.mark.parametrize("border", [0, 4])
+@pytest.mark.parametrize(
+    "variant, name", [("3d", "ssim_mh"), ("per_channel", "ssim_mh_2d"), ("luma", "ssim_mh_y")]
+)
+def test_ssim(golden, border, variant, name):
+    file = golden("metrics")
+    truth, heads = images(file)
+    if variant == "luma":
+        truth, heads = truth[..., ::-1], heads[..., ::-1]
+    values = metrics.ssim(truth, heads, border, variant)
+    expected = file.arrays[f"{name}_crop{border}/per_head"]
+    np.testing.assert_allclose(values, expected, atol=1e-5)
+    if (variant, border) == ("3d", 0):
+        exact = file.arrays["ssim_mh_crop0/per_head_float64_separable"]
+        np.testing.assert_allclose(values, exact, atol=1e-5)
+
+
+def test_float_images_and_values_over_one(golden):
+    file = golden("metrics")
+    truth, heads = file.arrays["gt_float"], images(file)[1]
+    values = metrics.psnr(truth, heads)
+    np.testing.assert_allclose(
+        values, file.arrays["psnr_mh_float/per_head"], atol=2e-4
+    )
+    ssim = metrics.ssim(truth, heads, variant="3d")
+    np.testing.assert_allclose(ssim, file.arrays["ssim_mh_float/per_head"], atol=1e-5)
+    # MPRNet clamps predictions; NAFNet's code would take the peak for 255 instead.
+    heads = heads.copy()
+    heads[0, 0, 0, 0] = 1.01
+    clamped = metrics.psnr(truth, heads)
+    expected = file.arrays["torchMultiHeadPSNR/per_head"]
+    np.testing.assert_allclose(clamped, expected, atol=2e-4)
+
+
+def test_identical_images(golden):
+    truth, _ = images(golden("metrics"))
+    assert np.isinf(metrics.psnr(truth, truth))
+    np.testing.assert_allclose(metrics.ssim(truth, truth), 1, atol=1e-6)
+
+
+def hypotheses_with(mse):
+    """Labels of zeros and hypotheses (B, K) of the given mean squared errors."""
+    stack = np.sqrt(np.array(mse, "float32"))[..., None, None, None]
+    stack = np.broadcast_to(stack, (*stack.shape[:2], 4, 4, 3))
+    return np.zeros((len(mse), 4, 4, 3), "float32"), stack
+
+
+def test_overall_single_and_per_head():
+    label, stack = hypotheses_with([[1e-2, 1e-3], [1e-1, 1e-2], [1e-3, 1e-2]])
+    expected = {
+        metrics.PSNROverall(): (30 + 20 + 30) / 3,
+        metrics.PSNRSingleHead(): (30 + 20 + 20) / 3,
+        metrics.PSNRPerHead(): {"psnr_0": 20, "psnr_1": 70 / 3},
+        metrics.HeadUsage(): {"usage_0": 1 / 3, "usage_1": 2 / 3},
+    }
+    for metric, value in expected.items():
+        metric.update_state(label[:2], stack[:2])
+        metric.update_state(label[2:], stack[2:])
+        result = metric.result()
+        if not isinstance(value, dict):
+            result, value = {"": result}, {"": value}
+        assert result.keys() == value.keys()
+        for key in value:
+            np.testing.assert_allclose(result[key], value[key], rtol=1e-5)
+
+
+def test_mean_is_the_psnr_of_the_mean_image():
+    label, stack = hypotheses_with([[0.04, 0.16]])
+    metric = metrics.PSNRMean()
+    metric.update_state(label, stack)
+    np.testing.assert_allclose(metric.result(), -10 * np.log10(0.09), rtol=1e-5)
+
+
+def test_exact_prediction_counts_100_db():
+    label, stack = hypotheses_with([[0.0], [1e-2]])
+    metric = metrics.PSNROverall()
+    metric.update_state(label, stack)
+    np.testing.assert_allclose(metric.result(), 60, rtol=1e-5)
+
+
+def test_sample_weight():
+    label, stack = hypotheses_with([[1e-2], [1e-3]])
+    metric = metrics.PSNROverall()
+    metric.update_state(label, stack, sample_weight=[3, 1])
+    np.testing.assert_allclose(metric.result(), 22.5, rtol=1e-5)
+    metric.reset_state()
+    metric.update_state(label, stack)
+    np.testing.assert_allclose(metric.result(), 25, rtol=1e-5)
+
+
+def test_config_round_trip():
+    metric = metrics.HeadUsage(num_hypotheses=3)
+    copy = keras.saving.deserialize_keras_object(
+        keras.saving.serialize_keras_object(metric)
+    )
+    assert copy.num_hypotheses == 3 and copy.name == "head_usage"
+
+
+def test_unknown_ssim():
+    with pytest.raises(ValueError, match="Received: variant='4d'"):
+        metrics.ssim(np.zeros((16, 16, 3)), np.zeros((16, 16, 3)), variant="4d")

@@ -1,0 +1,115 @@
+import configparser
+import email
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import keras_mhdeblur
+
+ROOT = Path(__file__).parents[1]
+SOURCES = ("keras_mhdeblur", "zoo")
+FILES = ("LICENSE", "README.md", "pyproject.toml", "setup.cfg")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """A wheel, built from a source distribution of a copy of this checkout."""
+    copy = tmp_path_factory.mktemp("checkout")
+    for name in SOURCES:
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, copy / name, ignore=ignored)
+    for name in FILES:
+        shutil.copy(ROOT / name, copy)
+    subprocess.run([sys.executable, "-m", "build", str(copy)], check=True)
+    return next((copy / "dist").glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    """Runs a Python command outside the checkout with the installed wheel."""
+    target = tmp_path_factory.mktemp("site")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
+    subprocess.run([*pip, "--target", str(target), str(wheel)], check=True)
+
+    def run(*arguments):
+        return subprocess.run(
+            [sys.executable, *map(str, arguments)],
+            cwd=target.parent,
+            env={**os.environ, "PYTHONPATH": str(target)},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+
+    assert run("-c", "import keras_mhdeblur as m; print(m.__file__)").strip() == str(
+        target / "keras_mhdeblur" / "__init__.py"
+    )
+    return run
+
+
+def test_wheel_holds_the_package_and_the_zoo(wheel):
+    expected = {
+        path.relative_to(ROOT).as_posix(): path
+        for path in ROOT.glob("keras_mhdeblur/**/*.py")
+    }
+    for path in ROOT.glob("zoo/*/*"):
+        expected[f"keras_mhdeblur/{path.relative_to(ROOT).as_posix()}"] = path
+    with zipfile.ZipFile(wheel) as archive:
+        contents = {
+            name: sha256(archive.read(name)).hexdigest()
+            for name in archive.namelist()
+            if ".dist-info/" not in name
+        }
+    assert contents == {
+        name: sha256(path.read_bytes()).hexdigest() for name, path in expected.items()
+    }
+
+
+def test_metadata(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        name = next(name for name in archive.namelist() if name.endswith("/METADATA"))
+        metadata = email.message_from_bytes(archive.read(name))
+    assert metadata["Name"] == "keras-mhdeblur"
+    assert metadata["Version"] == keras_mhdeblur.__version__
+    assert metadata["License-Expression"] == "Apache-2.0"
+    assert metadata["Requires-Python"] == ">=3.11"
+    tensorflow = [
+        line
+        for line in metadata.get_all("Requires-Dist")
+        if line.startswith("tensorflow") and "extra" not in line
+    ]
+    # Not pinned above, and not a build of its own.
+    assert tensorflow == ["tensorflow>=2.18"]
+
+
+def test_project_table_stays_in_setup_cfg():
+    assert "[project]" not in (ROOT / "pyproject.toml").read_text()
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    assert setup["metadata"]["name"] == "keras-mhdeblur"
+
+
+def test_installed_wheel_works_elsewhere(installed, tmp_path):
+    assert "restore" in installed("-m", "keras_mhdeblur.cli", "--help")
+    listed = installed(
+        "-c",
+        "from keras_mhdeblur.presets import list_presets; print(*list_presets())",
+    )
+    assert set(listed.split()) == {
+        path.parent.name for path in ROOT.glob("zoo/*/metadata.json")
+    }
+    if (ROOT / "zoo/nafnet_mh_c/model.weights.h5").exists():
+        pixels = np.random.default_rng(0).integers(0, 256, (24, 31, 3), "uint8")
+        Image.fromarray(pixels).save(tmp_path / "photo.jpg")
+        command = ("-m", "keras_mhdeblur.cli", "restore", tmp_path / "photo.jpg")
+        installed(*command, "--output", tmp_path / "restored")
+        restored = Image.open(tmp_path / "restored" / "photo.png")
+        assert restored.size == (31, 24)
