@@ -6,6 +6,7 @@ answered at once.
 
 import argparse
 import contextlib
+import json
 import os
 import sys
 import tempfile
@@ -81,6 +82,8 @@ def _parser():
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_restore(commands)
+    _add_train(commands)
+    _add_evaluate(commands)
     _add_presets(commands)
     return parser
 
@@ -94,11 +97,7 @@ def _add_restore(commands):
     add = parser.add_argument
     add("inputs", nargs="+", metavar="INPUT", help="photo, or folder of photos")
     add("--output", "-o", required=True, metavar="FOLDER", help="where to write")
-    add(
-        "--preset",
-        default=DEFAULT_PRESET,
-        help="built-in name, folder or hf://user/repo (default: %(default)s)",
-    )
+    _add_preset_option(add)
     add(
         "--select",
         type=_select,
@@ -127,6 +126,68 @@ def _add_restore(commands):
         help="memory from which on --tile auto tiles (default: %(default)s)",
     )
     parser.set_defaults(run=_restore)
+
+
+def _add_preset_option(add):
+    add(
+        "--preset",
+        default=DEFAULT_PRESET,
+        help="built-in name, folder or hf://user/repo (default: %(default)s)",
+    )
+
+
+def _add_train(commands):
+    parser = commands.add_parser(
+        "train",
+        help="train a model by a recipe",
+        description="Trains a model by a recipe, or goes on with a training that was "
+        "stopped, and writes it as a preset into OUTPUT/preset.",
+    )
+    add = parser.add_argument
+    add("recipe", metavar="RECIPE", help="YAML file, or the name of a built-in preset")
+    add(
+        "--data",
+        required=True,
+        metavar="FOLDER",
+        help="sharp photos if the recipe synthesizes blur; else a folder with the "
+        "folders blur and sharp",
+    )
+    add("--output", "-o", required=True, metavar="FOLDER", help="where to write")
+    add(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help="replace a value of the recipe, for example optimizer.weight_decay=0",
+    )
+    add("--skip-broken", action="store_true", help="leave out broken image files")
+    parser.set_defaults(run=_train)
+
+
+def _add_evaluate(commands):
+    parser = commands.add_parser(
+        "evaluate",
+        help="score a model on pairs of images",
+        description="Scores a model, beside the blurry input itself, on the pairs of "
+        "two folders or on photos that are blurred for it.",
+    )
+    add = parser.add_argument
+    _add_preset_option(add)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument(
+        "--pairs",
+        nargs=2,
+        metavar=("BLURRY", "SHARP"),
+        help="folders with files of equal names",
+    )
+    source.add_argument(
+        "--photos",
+        metavar="FOLDER",
+        help="sharp photos; 4 patches of 256 pixels of each are blurred as the "
+        "preset's recipe does it",
+    )
+    add("--output", "-o", metavar="FILE", help="also write the scores as JSON")
+    parser.set_defaults(run=_evaluate)
 
 
 def _add_presets(commands):
@@ -314,6 +375,95 @@ def plan_outputs(names):
             taken.add(key(name))
         outputs.append(name)
     return outputs
+
+
+# === train and evaluate ===
+
+
+def _train(options):
+    with _quiet_import():
+        from keras_mhdeblur.training import recipes
+
+    path = _recipe_path(options.recipe)
+    try:
+        recipe = recipes.load_recipe(path, options.set)
+        folders = recipes.data_folders(recipe, options.data)
+        model = recipes.train(
+            recipe,
+            options.output,
+            folders,
+            skip_broken=options.skip_broken,
+            verbose="auto" if sys.stdout.isatty() else 2,
+        )
+    except (ValueError, TypeError) as error:
+        raise UsageError(
+            str(error).replace("`skip_broken=True`", "--skip-broken")
+        ) from None
+    if options.set:
+        path = Path(options.output) / "recipe.yaml"
+        recipes.save_recipe(recipe, path)
+    preset = Path(options.output) / "preset"
+    model.save_to_preset(preset, recipe=path)
+    print(f"Wrote {preset}. Try: mhdeblur restore PHOTO --preset {preset} -o restored")
+    return 0
+
+
+def _evaluate(options):
+    with _quiet_import():
+        from keras_mhdeblur import data
+        from keras_mhdeblur.inference import evaluate
+        from keras_mhdeblur.training import recipes
+
+    model = _load(options.preset)
+    try:
+        if options.pairs:
+            pairs = data.paired_folder(*options.pairs, patch_size=None)
+        else:
+            recipe = recipes.load_recipe(_recipe_path(options.preset))
+            pairs = recipes.evaluation_pairs(recipe, options.photos)
+        scores = evaluate(model, pairs, progress=True)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    print(_score_table(scores))
+    if options.output:
+        Path(options.output).write_text(json.dumps(scores, indent=2) + "\n")
+    return 0
+
+
+def _recipe_path(name):
+    """The recipe file of a path, of a preset's folder or of a built-in preset."""
+    with _quiet_import():
+        from keras_mhdeblur.presets.zoo import builtin_presets
+
+    folder = builtin_presets().get(name, Path(name))
+    path = folder / "recipe.yaml" if folder.is_dir() else folder
+    if not path.is_file():
+        raise UsageError(f"there is no recipe {path}")
+    return path
+
+
+def _score_table(scores):
+    lines = [f"{scores['images']} images         PSNR dB     gain     SSIM  SSIM 3-D"]
+    input_psnr = scores["input"]["psnr"]
+    labels = {
+        "input": "blurry input",
+        "mean": "mean",
+        "medoid": "medoid",
+        "single": "single {}, {}".format(*scores["single"]["pair"]),
+        "overall": "best (oracle)",
+    }
+    for name, label in labels.items():
+        row = scores[name]
+        line = f"{label:20}{row['psnr']:8.2f} {row['psnr'] - input_psnr:+8.2f}"
+        if "ssim" in row:
+            line += f" {row['ssim']:8.4f}  {row['ssim_3d']:8.4f}"
+        lines.append(line)
+    lines.append(
+        f"smallest gain of the mean in an image: {scores['smallest_gain']:+.2f}"
+    )
+    usage = " ".join(f"{share:.2f}" for share in scores["usage"])
+    lines.append(f"share of images where each hypothesis is the best: {usage}")
+    return "\n".join(lines)
 
 
 # === presets ===

@@ -83,9 +83,7 @@ def test_official_training_steps(golden, variant):
     info = file.config[variant]
     model = official_model(file)
     model.compile(recipe_optimizer(file, info["clip_grad_norm"]))
-    losses = [
-        model.train_on_batch(file["x"], file["y"]) for _ in range(info["steps"])
-    ]
+    losses = [model.train_on_batch(file["x"], file["y"]) for _ in range(info["steps"])]
     np.testing.assert_allclose(losses[0], info["losses"][0], atol=1e-5)
     tolerance = 10 * info["params_f32_vs_f64_maxabs"]
     entries = nafnet_entries(model.network)

@@ -23,7 +23,8 @@ def test_psnr(golden, border, luma):
 
 @pytest.mark.parametrize("border", [0, 4])
 @pytest.mark.parametrize(
-    "variant, name", [("3d", "ssim_mh"), ("per_channel", "ssim_mh_2d"), ("luma", "ssim_mh_y")]
+    "variant, name",
+    [("3d", "ssim_mh"), ("per_channel", "ssim_mh_2d"), ("luma", "ssim_mh_y")],
 )
 def test_ssim(golden, border, variant, name):
     file = golden("metrics")
@@ -42,9 +43,7 @@ def test_float_images_and_values_over_one(golden):
     file = golden("metrics")
     truth, heads = file.arrays["gt_float"], images(file)[1]
     values = metrics.psnr(truth, heads)
-    np.testing.assert_allclose(
-        values, file.arrays["psnr_mh_float/per_head"], atol=2e-4
-    )
+    np.testing.assert_allclose(values, file.arrays["psnr_mh_float/per_head"], atol=2e-4)
     ssim = metrics.ssim(truth, heads, variant="3d")
     np.testing.assert_allclose(ssim, file.arrays["ssim_mh_float/per_head"], atol=1e-5)
     # MPRNet clamps predictions; NAFNet's code would take the peak for 255 instead.

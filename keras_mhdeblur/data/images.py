@@ -104,13 +104,12 @@ def read_image(path):
             # remains), and of damaged metadata.
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data)) as image:
-                image.load()
                 # Pillow has no 16-bit mode but gray, and would cut to 8 bits.
                 array = _decode_png16_with_tensorflow(data) if _is_png16(data) else None
                 return photo_from_pil(image, array)
     except UnidentifiedImageError:
         reason = "it is not an image in a format that Pillow reads"
-    except MemoryError:
+    except (MemoryError, ImportError):
         raise
     except Exception as error:
         # Decoders raise nearly anything on broken data (OSError, SyntaxError,
@@ -260,6 +259,8 @@ def photo_from_pil(image, array=None):
     Raises:
         ValueError: if the values of a 32-bit gray image are out of range.
     """
+    # First, for it turns a TIFF upright and drops the orientation.
+    image.load()
     orientation, exif = _orientation_and_exif(image)
     if array is None:
         image = _to_plain_mode(image)

@@ -21,6 +21,7 @@ _TO_YCC = np.array(
     [[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]],
     "float32",
 )
+_OFFSET = np.array([128, 0, 0], "float32")
 
 
 def _dct_matrix():
@@ -50,15 +51,18 @@ def jpeg_compress(images, quality):
     table = np.stack([tables[0], tables[1], tables[1]]).reshape(3, 8, 8)
     table = table.transpose(1, 2, 0)
     quality = ops.reshape(ops.cast(quality, "float32"), (-1, 1, 1, 1))
-    scale = ops.where(quality < 50, 50 / quality, 2 - quality / 50)
-    steps = ops.clip(ops.floor(table * scale + 0.5), 1, 255)[:, None, :, None, :, :]
+    percent = ops.floor(ops.where(quality < 50, 5000 / quality, 200 - 2 * quality))
+    steps = ops.clip(ops.floor((table * percent + 50) / 100), 1, 255)
+    steps = steps[:, None, :, None, :, :]
 
     dct = _dct_matrix()
-    ycc = ops.matmul(255 * images, _TO_YCC.T) - np.array([128, 0, 0], "float32")
+    # Whole numbers at each stage, as in a file: less would choose other coefficients.
+    ycc = ops.round(ops.matmul(255 * images, _TO_YCC.T) - _OFFSET)
     blocks = ops.reshape(ycc, (-1, height // 8, 8, width // 8, 8, 3))
     coefficients = ops.einsum("bhpwqc,up,vq->bhuwvc", blocks, dct, dct)
     coefficients = ops.round(coefficients / steps) * steps
     blocks = ops.einsum("bhuwvc,up,vq->bhpwqc", coefficients, dct, dct)
-    ycc = ops.reshape(blocks, (-1, height, width, 3)) + np.array([128, 0, 0], "float32")
+    ycc = ops.reshape(blocks, (-1, height, width, 3))
+    ycc = ops.clip(ops.round(ycc), -128, 127) + _OFFSET
     rgb = ops.round(ops.matmul(ycc, np.linalg.inv(_TO_YCC).T.astype("float32")))
     return ops.clip(rgb, 0, 255) / 255

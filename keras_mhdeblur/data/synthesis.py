@@ -69,7 +69,8 @@ def synthesize_motion_blur(
             "`margin` must be less than half of the image. Received: "
             f"margin={margin}, sharp.shape={tuple(sharp.shape)}"
         )
-    if isinstance(seed, int):
+    seed = ops.cast(seed, "int32")
+    if len(seed.shape) == 0:
         seed = seed + ops.arange(batch, dtype="int32")
     to_linear, from_linear = _response(gamma)
     draws = random.uniform(seed, 5)

@@ -1,5 +1,6 @@
-"""From a photo to its restoration: selection, uncertainty and tiling."""
+"""From a photo to its restoration: selection, uncertainty, tiling; and scores."""
 
+from keras_mhdeblur.inference.evaluate import evaluate
 from keras_mhdeblur.inference.restore import RestoreResult, restore
 
-__all__ = ["RestoreResult", "restore"]
+__all__ = ["RestoreResult", "evaluate", "restore"]

@@ -77,7 +77,6 @@ def restore(
     if isinstance(image, (str, os.PathLike)):
         photos = [read_image(image)]
     elif isinstance(image, Image.Image):
-        image.load()
         photos = [photo_from_pil(image)]
     else:
         photos = _photos_of_array(image)

@@ -43,19 +43,38 @@ class TorchAdamW(keras.optimizers.AdamW):
             **kwargs,
         )
 
+    # The graph of a step holds this arithmetic once per variable, several hundred
+    # times, and most of the time before the first step is spent on it. So what all
+    # variables share is computed once and handed through as the "learning rate", the
+    # decay is part of the update, and no variable is read twice.
+
+    def _apply_weight_decay(self, variables):
+        pass  # part of `update_step`
+
+    def _backend_update_step(self, grads, trainable_variables, learning_rate):
+        step = ops.cast(self.iterations + 1, "float32")
+        rate = ops.cast(learning_rate, "float32")
+        shared = (
+            rate / (1 - ops.power(self.beta_1, step)),
+            ops.rsqrt(1 - ops.power(self.beta_2, step)),
+            1 - rate * (self.weight_decay or 0.0),
+        )
+        super()._backend_update_step(grads, trainable_variables, shared)
+
     def update_step(self, gradient, variable, learning_rate):
         index = self._get_variable_index(variable)
-        m, v = self._momentums[index], self._velocities[index]
+        momentum, velocity = self._momentums[index], self._velocities[index]
         dtype = variable.dtype
+        rate, root_correction, decay = (ops.cast(x, dtype) for x in learning_rate)
         gradient = ops.cast(gradient, dtype)
-        rate, root_correction = self._step_scalars(learning_rate, dtype)
-        self.assign_add(m, (gradient - m) * (1 - self.beta_1))
-        self.assign_add(v, (ops.square(gradient) - v) * (1 - self.beta_2))
-        root = ops.sqrt(v) * root_correction + self.epsilon
-        self.assign_sub(variable, rate * m / root)
-
-    def _step_scalars(self, learning_rate, dtype):
-        """Learning rate over 1 - beta_1^t, and 1 / sqrt(1 - beta_2^t)."""
-        step = ops.cast(self.iterations + 1, dtype)
-        rate = ops.cast(learning_rate, dtype) / (1 - ops.power(self.beta_1, step))
-        return rate, ops.rsqrt(1 - ops.power(self.beta_2, step))
+        m = ops.convert_to_tensor(momentum)
+        m = m + (gradient - m) * (1 - self.beta_1)
+        v = ops.convert_to_tensor(velocity)
+        v = v + (ops.square(gradient) - v) * (1 - self.beta_2)
+        self.assign(momentum, m)
+        self.assign(velocity, v)
+        value = ops.convert_to_tensor(variable)
+        if self.weight_decay and self._use_weight_decay(variable):
+            value = value * decay
+        step = rate * m / (ops.sqrt(v) * root_correction + self.epsilon)
+        self.assign(variable, value - step)

@@ -19,7 +19,13 @@ _DATA = {
 }
 _METRICS = {
     name: getattr(metrics, name)
-    for name in ("PSNROverall", "PSNRSingleHead", "PSNRMean", "PSNRPerHead", "HeadUsage")
+    for name in (
+        "PSNROverall",
+        "PSNRSingleHead",
+        "PSNRMean",
+        "PSNRPerHead",
+        "HeadUsage",
+    )
 }
 _LOSSES = {
     name: getattr(losses, name)
@@ -68,6 +74,11 @@ def load_recipe(path, settings=()):
                 f"Received: path={str(path)!r}"
             )
     return recipe
+
+
+def save_recipe(recipe, path):
+    """Writes a recipe as YAML, its sections in the same order."""
+    pathlib.Path(path).write_text(yaml.safe_dump(recipe, sort_keys=False))
 
 
 def build_model(recipe):
@@ -132,12 +143,55 @@ def train(recipe, output, data_folders, *, skip_broken=False, verbose="auto"):
         initial_epoch=done // steps_per_epoch,
         epochs=-(-steps // steps_per_epoch),
         steps_per_epoch=steps_per_epoch,
-        callbacks=[_SaveState(state), keras.callbacks.CSVLogger(output / "log.csv", append=True)],
+        callbacks=[
+            _SaveState(state),
+            keras.callbacks.CSVLogger(output / "log.csv", append=True),
+        ],
         verbose=verbose,
     )
     if model.optimizer.use_ema:
         model.optimizer.finalize_variable_values(model.trainable_variables)
     return model
+
+
+def data_folders(recipe, root):
+    """The folder arguments of a recipe's data function, for data below one folder.
+
+    Args:
+        recipe: dictionary as from `load_recipe`.
+        root: folder of sharp photos, or one that holds the folders blur and sharp.
+
+    Returns:
+        Dictionary for `train`.
+    """
+    root = pathlib.Path(root)
+    if recipe["data"].get("name") == "paired_folder":
+        return {"blur_dir": root / "blur", "sharp_dir": root / "sharp"}
+    return {"photo_dir": root}
+
+
+def evaluation_pairs(recipe, photo_dir, patch_size=256, crops_per_image=4):
+    """Photos blurred as in a recipe's training, but always the same way.
+
+    Args:
+        recipe: dictionary as from `load_recipe`; its data are synthesized.
+        photo_dir: folder of sharp photos.
+        patch_size: side of the square patches in pixels.
+        crops_per_image: patches per photo.
+
+    Returns:
+        `tf.data.Dataset` of (blurry, sharp), one pair per batch.
+    """
+    settings = {key: v for key, v in recipe["data"].items() if key != "name"}
+    settings |= {
+        "patch_size": patch_size,
+        "batch_size": 1,
+        "crops_per_image": crops_per_image,
+        "augment": False,
+        "stream_from": 0,
+    }
+    count = crops_per_image * len(data.list_images(photo_dir))
+    return data.synthesized_folder(photo_dir, **settings).take(count)
 
 
 class _SaveState(keras.callbacks.Callback):

@@ -67,11 +67,8 @@ class TensorFlowTrainer(keras.Model):
         factor = factor / replicas
         if loss_scale is not None:
             return [gradient * factor for gradient in gradients]
-        finite = tf.math.is_finite(norm)
-        return [
-            tf.where(finite, gradient * factor, tf.zeros_like(gradient))
-            for gradient in gradients
-        ]
+        factor = tf.where(tf.math.is_finite(norm), factor, 0.0)
+        return [tf.math.multiply_no_nan(gradient, factor) for gradient in gradients]
 
 
 @contextlib.contextmanager

@@ -61,7 +61,12 @@ def test_official_output(golden, name, mode):
 
 @pytest.mark.parametrize(
     "width, num_heads, parameters",
-    [(32, 1, 17_111_907), (32, 4, 17_114_508), (64, 1, 67_888_835), (64, 4, 67_894_028)],
+    [
+        (32, 1, 17_111_907),
+        (32, 4, 17_114_508),
+        (64, 1, 67_888_835),
+        (64, 4, 67_894_028),
+    ],
 )
 def test_parameter_count(width, num_heads, parameters):
     assert NAFNet(width=width, num_heads=num_heads).count_params() == parameters

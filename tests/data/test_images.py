@@ -1,0 +1,332 @@
+import io
+import os
+import stat
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms, ImageOps
+
+from keras_mhdeblur.data import images
+from keras_mhdeblur.data.images import ImageFileError, Photo, read_image, write_image
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def random_bytes(rng, *shape):
+    return rng.integers(0, 256, shape, dtype="uint8")
+
+
+def srgb_profile():
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def write_png16(path, array):
+    """A 16-bit PNG by the letter of the specification, without any library."""
+    height, width = array.shape[:2]
+    channels = array[..., None].shape[2] if array.ndim == 2 else array.shape[2]
+    kind = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
+    rows = array.astype(">u2").reshape(height, -1)
+    data = b"".join(b"\0" + row.tobytes() for row in rows)
+
+    def chunk(name, content):
+        return (
+            struct.pack(">I", len(content))
+            + name
+            + content
+            + struct.pack(">I", zlib.crc32(name + content))
+        )
+
+    header = struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0)
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(data))
+        + chunk(b"IEND", b"")
+    )
+
+
+def decode_png16(path):
+    """The samples of a 16-bit PNG, read without Pillow's cut to 8 bits."""
+    import tensorflow as tf
+
+    return tf.io.decode_png(path.read_bytes(), dtype=tf.uint16).numpy()
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
+def test_eight_bit_files_come_back_unchanged(tmp_path, rng, mode):
+    array = random_bytes(rng, 5, 7, len(mode)).squeeze()
+    Image.fromarray(array, mode).save(tmp_path / "in.png")
+    photo = read_image(tmp_path / "in.png")
+    colours = array[..., None] if mode == "L" else array
+    colours = colours[..., :1] if mode in ("L", "LA") else colours[..., :3]
+    np.testing.assert_array_equal(
+        photo.pixels, np.broadcast_to(colours / np.float32(255), (5, 7, 3))
+    )
+    assert photo.gray == (mode in ("L", "LA")) and photo.depth == 8
+    write_image(tmp_path / "out.png", photo)
+    with Image.open(tmp_path / "out.png") as image:
+        assert image.mode == mode
+        np.testing.assert_array_equal(np.asarray(image), array)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_sixteen_bit_png_keeps_every_bit_profile_and_exif(tmp_path, rng, channels):
+    array = rng.integers(0, 65536, (6, 5, channels), dtype="uint16")
+    write_png16(tmp_path / "in.png", array)
+    photo = read_image(tmp_path / "in.png")
+    assert photo.depth == 16 and photo.gray == (channels < 3)
+    np.testing.assert_allclose(photo.pixels[..., 0], array[..., 0] / 65535, atol=1e-7)
+    exif = Image.Exif()
+    exif[0x010F] = "Maker"
+    photo.exif, photo.icc_profile = exif.tobytes(), srgb_profile()
+    write_image(tmp_path / "out.png", photo)
+    np.testing.assert_array_equal(decode_png16(tmp_path / "out.png"), array)
+    with Image.open(tmp_path / "out.png") as image:
+        image.load()
+        assert image.info["icc_profile"] == photo.icc_profile
+        assert image.getexif()[0x010F] == "Maker"
+    again = read_image(tmp_path / "out.png")
+    assert again.exif is not None
+    # An RGB profile means nothing for gray pixels.
+    assert again.icc_profile == (photo.icc_profile if channels > 2 else None)
+
+
+def test_sixteen_bit_gray_tiff(tmp_path, rng):
+    array = rng.integers(0, 65536, (4, 3), dtype="uint16")
+    Image.fromarray(array).save(tmp_path / "in.tif")
+    photo = read_image(tmp_path / "in.tif")
+    np.testing.assert_array_equal(photo.to_array(), array)
+
+
+def test_float_tiff_in_range(tmp_path):
+    array = np.array([[0, 0.25, 1]], "float32")
+    Image.fromarray(array).save(tmp_path / "in.tif")
+    np.testing.assert_array_equal(read_image(tmp_path / "in.tif").pixels[..., 0], array)
+    Image.fromarray(255 * array).save(tmp_path / "high.tif")
+    with pytest.raises(ImageFileError, match="in 0 to 1"):
+        read_image(tmp_path / "high.tif")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied_once(tmp_path, rng, orientation):
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = orientation, "Maker"
+    exif.get_ifd(0x8769)[0x829A] = 0.125
+    image = Image.fromarray(random_bytes(rng, 4, 6, 3))
+    image.save(tmp_path / "in.png", exif=exif)
+    with Image.open(tmp_path / "in.png") as stored:
+        upright = np.asarray(ImageOps.exif_transpose(stored))
+    write_image(tmp_path / "out.png", read_image(tmp_path / "in.png"))
+    with Image.open(tmp_path / "out.png") as result:
+        np.testing.assert_array_equal(np.asarray(result), upright)
+        assert 0x0112 not in result.getexif()
+        assert result.getexif()[0x010F] == "Maker"
+        assert result.getexif().get_ifd(0x8769)[0x829A] == 0.125
+
+
+def test_icc_profile_of_a_jpeg_is_kept(tmp_path, rng):
+    profile = srgb_profile()
+    image = Image.fromarray(random_bytes(rng, 8, 8, 3))
+    image.save(tmp_path / "in.jpg", icc_profile=profile)
+    photo = read_image(tmp_path / "in.jpg")
+    for name in ("out.png", "out.jpg"):
+        write_image(tmp_path / name, photo)
+        with Image.open(tmp_path / name) as image:
+            assert image.info["icc_profile"] == profile
+
+
+def test_palette_with_and_without_transparency(tmp_path):
+    image = Image.new("P", (2, 1))
+    image.putpalette([255, 0, 0, 0, 255, 0])
+    image.putpixel((1, 0), 1)
+    image.save(tmp_path / "opaque.png")
+    photo = read_image(tmp_path / "opaque.png")
+    assert photo.pixels.tolist() == [[[1, 0, 0], [0, 1, 0]]]
+    assert photo.alpha is None
+    image.save(tmp_path / "clear.png", transparency=1)
+    photo = read_image(tmp_path / "clear.png")
+    assert photo.pixels.tolist() == [[[1, 0, 0], [0, 1, 0]]]
+    assert photo.alpha.tolist() == [[255, 0]]
+
+
+def test_cmyk_becomes_rgb(tmp_path):
+    # Full magenta and yellow is red; quality 100 keeps it within a few levels.
+    Image.new("CMYK", (16, 16), (0, 255, 255, 0)).save(tmp_path / "in.jpg", quality=100)
+    photo = read_image(tmp_path / "in.jpg")
+    np.testing.assert_allclose(photo.pixels[8, 8], (1, 0, 0), atol=0.02)
+    assert photo.icc_profile is None and not photo.gray
+
+
+def test_cmyk_with_a_profile_keeps_its_orientation(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = Image.new("CMYK", (16, 8), (0, 255, 255, 0))
+    # A profile that is not of CMYK cannot be used; the plain conversion is.
+    image.save(tmp_path / "in.jpg", exif=exif, icc_profile=srgb_profile())
+    photo = read_image(tmp_path / "in.jpg")
+    assert photo.pixels.shape == (16, 8, 3) and photo.exif is None
+
+
+def test_tiff_tags_about_its_own_layout_are_dropped(tmp_path, rng):
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "Maker"
+    Image.fromarray(random_bytes(rng, 4, 6, 3)).save(tmp_path / "in.tif", exif=exif)
+    photo = read_image(tmp_path / "in.tif")
+    kept = Image.Exif()
+    kept.load(photo.exif)
+    assert dict(kept) == {0x010F: "Maker"} and photo.pixels.shape == (6, 4, 3)
+
+
+@pytest.mark.parametrize("image_format", ["PNG", "TIFF", "JPEG"])
+def test_a_pil_image_is_turned_once(rng, image_format):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = io.BytesIO()
+    Image.fromarray(random_bytes(rng, 4, 6, 3)).save(file, image_format, exif=exif)
+    with Image.open(file) as image:
+        for _ in range(2):
+            assert images.photo_from_pil(image).pixels.shape == (6, 4, 3)
+
+
+def test_one_bit_image_is_gray(tmp_path):
+    Image.fromarray(np.array([[True, False]])).save(tmp_path / "in.png")
+    np.testing.assert_array_equal(
+        read_image(tmp_path / "in.png").to_array(), [[255, 0]]
+    )
+
+
+def truncated(data):
+    return data[: len(data) // 2]
+
+
+@pytest.mark.parametrize(
+    "name, content, reason",
+    [
+        ("zero.jpg", lambda jpeg, png: b"", "empty"),
+        ("text.jpg", lambda jpeg, png: b"no image at all", "not an image"),
+        ("cut.jpg", lambda jpeg, png: truncated(jpeg), "broken"),
+        ("cut.png", lambda jpeg, png: truncated(png), "broken"),
+        ("head.png", lambda jpeg, png: png[:20], "not an image|broken"),
+        ("flip.png", lambda jpeg, png: png[:60] + b"\xff" * 9 + png[69:], "broken"),
+    ],
+)
+def test_unusable_files_are_named(tmp_path, rng, name, content, reason):
+    files = []
+    for image_format in ("JPEG", "PNG"):
+        file = io.BytesIO()
+        Image.fromarray(random_bytes(rng, 64, 64, 3)).save(file, format=image_format)
+        files.append(file.getvalue())
+    (tmp_path / name).write_bytes(content(*files))
+    with pytest.raises(ImageFileError, match=reason) as caught:
+        read_image(tmp_path / name)
+    assert str(caught.value).endswith(f"Received: path={tmp_path / name}")
+    assert caught.value.path == tmp_path / name and "\n" not in caught.value.reason
+
+
+def test_truncated_sixteen_bit_png_is_refused(tmp_path, rng):
+    write_png16(tmp_path / "in.png", rng.integers(0, 65536, (64, 64, 3)))
+    (tmp_path / "in.png").write_bytes(truncated((tmp_path / "in.png").read_bytes()))
+    with pytest.raises(ImageFileError, match="broken"):
+        read_image(tmp_path / "in.png")
+
+
+def test_missing_file_and_folder_are_named(tmp_path):
+    with pytest.raises(ImageFileError, match="no such file"):
+        read_image(tmp_path / "none.jpg")
+    with pytest.raises(ImageFileError, match="folder"):
+        read_image(tmp_path)
+
+
+def test_broken_exif_does_not_hide_the_picture(tmp_path, rng):
+    image = Image.fromarray(random_bytes(rng, 4, 4, 3))
+    image.save(tmp_path / "in.png", exif=b"Exif\0\0MM\0*\0\0\xff\xff garbage")
+    assert read_image(tmp_path / "in.png").pixels.shape == (4, 4, 3)
+
+
+def test_to_float_scales_by_dtype():
+    np.testing.assert_array_equal(
+        images.to_float(np.array([[0, 51, 255]], "uint8")),
+        np.array([[0, 0.2, 1]], "float32"),
+    )
+    np.testing.assert_array_equal(
+        images.to_float(np.array([[0, 13107, 65535]], "uint16")),
+        np.array([[0, 0.2, 1]], "float32"),
+    )
+    overshoot = images.to_float(np.array([[-1e-6, 0.5, 1 + 1e-6]]))
+    assert overshoot.dtype == np.float32
+    assert overshoot.tolist() == [[0, 0.5, 1]]
+
+
+@pytest.mark.parametrize(
+    "value, message",
+    [
+        (np.full((2, 2, 3), 200.0), "0, 1"),
+        (np.full((2, 2, 3), -0.1), "0, 1"),
+        (np.array([[0.5, np.nan]]), "NaN"),
+        (np.array([[0.5, np.inf]]), "NaN"),
+        (np.zeros(3), "shape"),
+        (np.zeros((2, 2, 2)), "shape"),
+        (np.zeros((1, 1, 2, 2, 3)), "shape"),
+        (np.zeros((0, 2, 3)), "empty"),
+        (np.zeros((2, 2, 3), "int64"), "uint8"),
+        (np.zeros((2, 2), bool), "uint8"),
+        (3, "path"),
+    ],
+)
+def test_unusable_arrays_are_refused(value, message):
+    with pytest.raises(ValueError, match=rf"`picture`.*{message}.*Received: picture="):
+        images.to_float(value, "picture")
+
+
+def test_from_float_rounds_and_clips():
+    pixels = np.array([-1, 0.4 / 255, 0.6 / 255, 2], "float32")
+    assert images.from_float(pixels, "uint8").tolist() == [0, 0, 1, 255]
+    every = np.arange(65536, dtype="uint16")
+    back = images.from_float(every / np.float32(65535), "uint16")
+    np.testing.assert_array_equal(back, every)
+
+
+def photo(alpha=None, depth=8):
+    return Photo(np.full((2, 2, 3), 0.5, "float32"), alpha=alpha, depth=depth)
+
+
+def test_formats_that_cannot_hold_the_image_are_refused(tmp_path):
+    clear = np.zeros((2, 2), "uint8")
+    with pytest.raises(ValueError, match="JPEG.*Received: path="):
+        write_image(tmp_path / "out.jpg", photo(alpha=clear))
+    with pytest.raises(ValueError, match="suffix.*Received: path="):
+        write_image(tmp_path / "out.xyz", photo())
+    assert not list(tmp_path.iterdir())
+
+
+def test_sixteen_bits_become_eight_in_other_formats(tmp_path):
+    write_image(tmp_path / "out.jpg", photo(depth=16))
+    with Image.open(tmp_path / "out.jpg") as image:
+        assert image.getpixel((0, 0)) == (128, 128, 128)
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
+    target = tmp_path / "out.png"
+    target.write_bytes(b"old")
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_image(target, photo())
+    assert target.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
+def test_written_files_have_ordinary_permissions(tmp_path):
+    write_image(tmp_path / "out.png", photo())
+    (tmp_path / "plain").write_bytes(b"")
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    assert len(modes) == 1

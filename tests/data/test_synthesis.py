@@ -1,0 +1,284 @@
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_mhdeblur.data import random, synthesize_motion_blur
+from keras_mhdeblur.data.synthesis import camera_path
+
+PLAIN = {"max_noise": 0.0, "max_rotation": 0.0, "max_highlight": 1.0}
+
+
+def photos(count=2, height=48, width=64, channels=3):
+    """8-bit pictures with coarse structure, not saturated."""
+    coarse = np.random.default_rng(0).random((count, 8, 8, channels), "float32")
+    image = np.array(ops.image.resize(coarse, (height, width), "bilinear"))
+    return np.rint(image * 200 + 20).astype("float32") / 255
+
+
+def dots(count, size=65):
+    image = np.zeros((count, size, size, 1), "float32")
+    image[:, size // 2, size // 2] = 1
+    return image
+
+
+def centroids(images):
+    """Mean position (x, y) of the light of each image, and its sum."""
+    light = np.array(images, "float64")[..., 0] ** 2.2
+    y, x = np.mgrid[: light.shape[1], : light.shape[2]]
+    total = light.sum(axis=(1, 2))
+    mean = [(light * axis).sum(axis=(1, 2)) / total for axis in (x, y)]
+    return np.stack(mean, axis=-1), total
+
+
+def numpy_of(tensors):
+    return [ops.convert_to_numpy(t) for t in tensors]
+
+
+# Geometry.
+
+
+def test_a_camera_at_rest_changes_nothing():
+    sharp = photos()
+    blurry, label = synthesize_motion_blur(sharp, 3, max_path=0.0, **PLAIN)
+    np.testing.assert_array_equal(np.rint(np.array(blurry) * 255), sharp * 255)
+    np.testing.assert_array_equal(label, sharp)
+
+
+def test_blur_of_a_dot_traces_the_camera_path():
+    seeds = np.arange(12)
+    blurry, label = synthesize_motion_blur(
+        dots(12), seeds, max_path=20.0, label_jitter=0.0, **PLAIN
+    )
+    times = ((np.arange(16, dtype="float32") + 0.5) / 16 - 0.5)[None]
+    path = np.array(camera_path(seeds, times, 20.0, 0.0))
+    middle = np.array(camera_path(seeds, 0 * times[:, :1], 20.0, 0.0))
+    shift = (path - middle)[..., :2].mean(axis=1)
+    assert np.abs(shift).max() > 1  # or the test says nothing
+    where, light = centroids(blurry)
+    # The picture moves against the camera.
+    np.testing.assert_allclose(where - 32, -shift, atol=0.1)
+    np.testing.assert_allclose(light, 1, rtol=0.03)  # 8-bit rounding
+    np.testing.assert_array_equal(label, dots(12))
+    # The extent of the trace too, not only its centre.
+    traced = np.argwhere(np.array(blurry)[..., 0] > 0)
+    for k in range(12):
+        found = traced[traced[:, 0] == k][:, :0:-1] - 32
+        moved = -(path - middle)[k, :, :2]
+        assert np.abs(found.min(axis=0) - moved.min(axis=0)).max() <= 1
+        assert np.abs(found.max(axis=0) - moved.max(axis=0)).max() <= 1
+
+
+def test_label_jitter_moves_the_blur_against_the_label():
+    seeds = np.arange(8)
+    settings = {"max_path": 20.0, **PLAIN}
+    times = [
+        synthesize_motion_blur(dots(8), seeds, label_jitter=jitter, **settings)
+        for jitter in (0.0, 0.5)
+    ]
+    (still, _), (jittered, _) = (centroids(blurry) for blurry, _ in times)
+    label_times = 0.5 * (2 * np.array(random.uniform(seeds, 5))[:, :1] - 1)
+    path = np.array(camera_path(seeds, label_times, 20.0, 0.0))
+    middle = np.array(camera_path(seeds, 0 * label_times, 20.0, 0.0))
+    expected = (path - middle)[:, 0, :2]
+    assert np.abs(expected).max() > 2
+    np.testing.assert_allclose(jittered - still, expected, atol=0.1)
+    for _, label in times:
+        np.testing.assert_array_equal(label, dots(8))
+
+
+def test_rotation_is_about_the_centre():
+    # Dots at the centre and 28 pixels right of it: only the latter draws an arc.
+    image = dots(1) + np.roll(dots(1), 28, axis=2)
+    seed = next(  # a strong one: the cube makes most weak
+        s
+        for s in range(200)
+        if abs(np.array(random.uniform(np.array([s]), 16, 7))[0, 12] - 0.5) > 0.48
+    )
+    blurry, _ = synthesize_motion_blur(
+        image, np.array([seed]), max_path=0.0, label_jitter=0.0,
+        **{**PLAIN, "max_rotation": 20.0},
+    )  # fmt: skip
+    blurry = np.array(blurry)[0, ..., 0]
+    assert blurry[32, 32] > 0.99
+    rows = np.flatnonzero(blurry[:, 50:].any(axis=1))
+    angles = np.array(
+        camera_path(np.array([seed]), np.array([[-0.46875, 0.46875]]), 0.0, 20.0)
+    )[0, :, 2]
+    assert abs(np.ptp(rows) - 28 * np.ptp(angles)) < 2.5
+    assert np.ptp(rows) > 6
+
+
+def test_the_path_has_the_length_it_promises():
+    seeds = np.arange(500)
+    ends = np.array(camera_path(seeds, np.array([[-0.5, 0.5]], "float32"), 24.0, 1.0))
+    lengths = np.linalg.norm((ends[:, 1] - ends[:, 0])[:, :2], axis=1)
+    assert 20 < lengths.max() < 24 * 1.25  # tremor adds to the drift
+    assert abs(lengths.mean() - 12) < 1.5
+    rotation = np.degrees(ends[:, 1, 2] - ends[:, 0, 2])
+    assert 0.9 < np.abs(rotation).max() <= 1 and abs(rotation.mean()) < 0.1
+
+
+@pytest.mark.parametrize("margin", [0, 5])
+def test_label_and_frames_are_crops(margin):
+    sharp = photos()
+    blurry, label, frames = synthesize_motion_blur(
+        sharp, 1, max_path=6.0, num_frames=5, margin=margin, return_frames=True
+    )
+    inside = sharp[:, margin : 48 - margin, margin : 64 - margin]
+    np.testing.assert_array_equal(label, inside)
+    assert blurry.shape == inside.shape
+    assert frames.shape == (2, 5, *inside.shape[1:])
+
+
+# Light.
+
+
+def test_blur_is_the_mean_of_the_frames_in_linear_light():
+    blurry, label, frames = numpy_of(
+        synthesize_motion_blur(
+            photos(),
+            4,
+            max_path=12.0,
+            return_frames=True,
+            **{**PLAIN, "max_rotation": 1.0},
+        )  # fmt: skip
+    )
+    mean = np.mean(frames.astype("float64") ** 2.2, axis=1) ** (1 / 2.2)
+    np.testing.assert_allclose(blurry, mean, atol=0.51 / 255)
+    assert np.abs(blurry - frames.mean(axis=1)).max() > 1.5 / 255  # unlike in sRGB
+    assert np.abs(blurry - label).max() > 0.1
+
+
+def test_other_response_functions():
+    sharp, seeds = photos(), np.array([4, 5])
+    linear = (lambda x: x, lambda x: x)
+    blurry, _, frames = numpy_of(
+        synthesize_motion_blur(sharp, seeds, gamma=linear, return_frames=True, **PLAIN)
+    )
+    np.testing.assert_allclose(blurry, frames.mean(axis=1), atol=0.51 / 255)
+    power = (lambda x: x**2.2, lambda x: x ** (1 / 2.2))
+    for gamma, equal in ((power, True), (linear, False)):
+        a, _ = synthesize_motion_blur(sharp, seeds, gamma=gamma)
+        b, _ = synthesize_motion_blur(sharp, seeds, gamma=2.2)
+        assert np.array_equal(a, b) == equal
+
+
+def test_saturated_lights_leave_brighter_traces():
+    image = dots(8)
+    settings = {**PLAIN, "max_path": 20.0, "label_jitter": 0.0}
+    plain, _ = synthesize_motion_blur(image, 0, **settings)
+    settings["max_highlight"] = 5.0
+    bright, label = synthesize_motion_blur(image, 0, **settings)
+    boost = 1 + 4 * np.array(random.uniform(np.arange(8), 2))[:, 1] ** 2
+    ratio = centroids(bright)[1] / centroids(plain)[1]
+    unclipped = np.array(bright).max(axis=(1, 2, 3)) < 1
+    assert unclipped.sum() >= 3 and boost[unclipped].max() > 1.5
+    np.testing.assert_allclose(ratio[unclipped], boost[unclipped], rtol=0.05)
+    assert np.all(ratio > 1) and np.array(bright).max() <= 1
+    np.testing.assert_array_equal(label, image)
+    grey = 0.5 * image  # what is not saturated is not boosted
+    np.testing.assert_array_equal(
+        synthesize_motion_blur(grey, 0, **settings)[0],
+        synthesize_motion_blur(grey, 0, **{**settings, "max_highlight": 1.0})[0],
+    )
+
+
+def test_noise_at_mid_grey():
+    grey = np.full((12, 96, 96, 3), 128 / 255, "float32")
+    blurry, label = numpy_of(synthesize_motion_blur(grey, 0, max_noise=0.06))
+    spread = (blurry - grey).std(axis=(1, 2, 3))
+    promised = 0.06 * np.array(random.uniform(np.arange(12), 5))[:, 2] ** 2
+    promised = np.hypot(promised, 1 / 255 / np.sqrt(12))  # 8-bit rounding
+    visible = promised > 1 / 255
+    assert promised.max() > 0.02 and visible.sum() >= 5
+    np.testing.assert_allclose(spread[visible], promised[visible], rtol=0.05)
+    assert spread[~visible].max() < 1.2 / 255
+    np.testing.assert_allclose(blurry.mean(axis=(1, 2, 3)), 128 / 255, atol=0.004)
+    np.testing.assert_array_equal(label, grey)
+    # White noise: neighbours, in space and colour, know nothing of each other.
+    noise = blurry[np.argmax(promised)] - 128 / 255
+    for a, b in [(noise[1:], noise[:-1]), (noise[:, 1:], noise[:, :-1]),
+                 (noise[..., 1:], noise[..., :-1])]:  # fmt: skip
+        assert abs(np.corrcoef(a.ravel(), b.ravel())[0, 1]) < 0.03
+
+
+def test_shot_noise_grows_with_the_light():
+    linear = (lambda x: x, lambda x: x)
+    draws = np.array(random.uniform(np.arange(200), 5))
+    shot = np.where(draws[:, 2] > 0.7, draws[:, 3], np.nan)  # strong noise only
+    seeds = np.array([np.nanargmin(shot), np.nanargmax(shot)])
+    spreads = []
+    for level in (0.1, 0.5):
+        image = np.full((2, 96, 96, 1), level, "float32")
+        blurry, _ = numpy_of(
+            synthesize_motion_blur(image, seeds, max_noise=0.04, gamma=linear)
+        )
+        spreads.append((blurry - level).std(axis=(1, 2, 3)))
+    read_noise, shot_noise = spreads[1] / spreads[0]
+    assert abs(read_noise - 1) < 0.1
+    assert abs(shot_noise - 5**0.5) < 0.2
+
+
+def test_jpeg_reaches_half_of_the_samples():
+    sharp = np.repeat(photos(1), 40, axis=0)
+    settings = {"max_path": 0.0, **PLAIN}
+    plain, _ = numpy_of(synthesize_motion_blur(sharp, 0, **settings))
+    packed, label = numpy_of(
+        synthesize_motion_blur(sharp, 0, jpeg_quality=(20, 40), **settings)
+    )
+    changed = np.any(plain != packed, axis=(1, 2, 3))
+    expected = np.array(random.uniform(np.arange(40), 5))[:, 4] < 0.5
+    np.testing.assert_array_equal(changed, expected)
+    assert 10 < changed.sum() < 30
+    np.testing.assert_array_equal(label, sharp)
+
+
+# Seeds.
+
+
+def test_a_sample_does_not_depend_on_its_batch():
+    sharp = photos(4)
+    everything = {"jpeg_quality": (40, 90), "max_path": 8.0}
+    together = numpy_of(synthesize_motion_blur(sharp, np.arange(4) + 9, **everything))
+    others = numpy_of(
+        synthesize_motion_blur(sharp[[2, 0]], np.array([11, 50]), **everything)
+    )
+    np.testing.assert_allclose(others[0][0], together[0][2], atol=1.01 / 255)
+    assert np.mean(others[0][0] != together[0][2]) < 0.001
+    assert np.any(others[0][1] != together[0][0])
+    for seed in (9, np.int64(9)):
+        again = numpy_of(synthesize_motion_blur(sharp, seed, **everything))
+        for a, b in zip(again, together):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="tf.data")
+def test_inside_a_dataset():
+    import tensorflow as tf
+
+    sharp, seeds = photos(4), np.arange(4, dtype="int32")
+    settings = {"jpeg_quality": (40, 90), "max_path": 8.0, "margin": 8}
+    expected = numpy_of(synthesize_motion_blur(sharp, seeds, **settings))
+    dataset = tf.data.Dataset.from_tensor_slices((sharp, seeds)).batch(2)
+    dataset = dataset.map(lambda x, s: synthesize_motion_blur(x, s, **settings))
+    found = [np.concatenate(parts) for parts in zip(*dataset.as_numpy_iterator())]
+    np.testing.assert_array_equal(found[1], expected[1])
+    # Graphs round differently; rarely does it reach the next of 255 levels.
+    np.testing.assert_allclose(found[0], expected[0], atol=8 / 255)
+    assert np.mean(np.abs(found[0] - expected[0]) > 1e-6) < 0.01
+
+
+# Wrong arguments.
+
+
+@pytest.mark.parametrize("jitter", [-0.1, 0.6])
+def test_label_jitter_out_of_range(jitter):
+    with pytest.raises(ValueError, match=f"Received: label_jitter={jitter}"):
+        synthesize_motion_blur(photos(), 0, label_jitter=jitter)
+
+
+@pytest.mark.parametrize("margin", [-1, 24, 100])
+def test_margin_out_of_range(margin):
+    with pytest.raises(ValueError, match=f"Received: margin={margin}, sharp.shape="):
+        synthesize_motion_blur(photos(), 0, margin=margin)

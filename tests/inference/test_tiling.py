@@ -1,0 +1,165 @@
+import io
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import pytest
+
+from keras_mhdeblur import Deblurrer
+from keras_mhdeblur.inference import tiling
+from keras_mhdeblur.inference.progress import ProgressBar
+from keras_mhdeblur.networks import NAFNet
+
+
+@pytest.mark.parametrize("multiple", [1, 4, 16])
+@pytest.mark.parametrize("size, tile", [(100, 96), (500, 128), (1000, 256), (37, 32)])
+def test_spans_cover_the_image_on_the_grid(size, tile, multiple):
+    tiles = tiling.spans(size, tile, multiple)
+    assert tiles[0][0] == 0 and tiles[-1][1] == size
+    overlap = min(tiling.OVERLAP, tile // 2) // multiple * multiple
+    for (start, stop), (following, _) in zip(tiles, tiles[1:]):
+        assert start % multiple == following % multiple == 0
+        assert stop - following >= overlap
+    assert max(stop - start for start, stop in tiles) <= tile
+    total = np.zeros(size)
+    for (start, stop), weight in zip(tiles, tiling.blend_weights(tiles)):
+        assert weight.min() >= 0
+        total[start:stop] += weight
+    np.testing.assert_allclose(total, 1, atol=1e-6)
+
+
+def test_weights_fade_out_where_a_tile_ends_inside_the_image():
+    weights = tiling.blend_weights([(0, 256), (192, 400)])
+    assert weights[0][0] == weights[1][-1] == 1
+    assert weights[0][-1] < 1e-3 and weights[1][0] < 1e-3
+    assert np.abs(np.diff(weights[0])).max() < 0.03
+
+
+def box_filter(image, radius=3):
+    """A stack of one image that depends on a neighbourhood, borders included."""
+    size = 2 * radius + 1
+    padded = np.pad(image, ((radius, radius), (radius, radius), (0, 0)))
+    height, width = image.shape[:2]
+    shifted = [
+        padded[y : y + height, x : x + width] for y in range(size) for x in range(size)
+    ]
+    return np.mean(shifted, axis=0)[None]
+
+
+def test_a_local_operation_is_the_same_but_at_the_fading_edge():
+    image = np.random.default_rng(0).uniform(0, 1, (300, 200, 3)).astype("float32")
+    rows, columns = tiling.spans(300, 128, 16), tiling.spans(200, 128, 16)
+    assert len(rows) == 4 and len(columns) == 3
+    identity = tiling.run_tiled(lambda tile: tile[None], image, rows, columns)
+    np.testing.assert_allclose(identity[0], image, atol=1e-6)
+    # Within 3 pixels of an inner edge a tile is wrong by up to 1/2; the weight there
+    # is below sin^2(pi/2 * 2.5/64) = 0.004, in both directions.
+    tiled = tiling.run_tiled(box_filter, image, rows, columns)
+    np.testing.assert_allclose(tiled, box_filter(image), atol=4e-3)
+    inside = np.s_[:, :10, :10]
+    np.testing.assert_allclose(tiled[inside], box_filter(image)[inside], atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def model():
+    keras.utils.set_random_seed(0)
+    network = NAFNet(
+        width=4, encoder_blocks=(1,), middle_blocks=1, decoder_blocks=(1,), num_heads=2
+    )
+    # The blocks' residual branches start at zero; without the second the network is
+    # convolutional, with the first its channel attention sees the whole image.
+    for weight in network.weights:
+        if weight.path.endswith("gamma") and "norm" not in weight.path:
+            weight.assign(0.5 + 0 * weight)
+    return Deblurrer(network)
+
+
+@pytest.fixture(scope="module")
+def image():
+    return np.random.default_rng(0).uniform(0.3, 0.7, (170, 150, 3)).astype("float32")
+
+
+def test_a_tile_that_holds_the_image_changes_nothing(model, image):
+    whole = model.restore(image, tile=None)
+    for tile in ("auto", 170, 4096):
+        result = model.restore(image, tile=tile)
+        np.testing.assert_array_equal(result.image, whole.image)
+
+
+def test_tiles_of_a_convolutional_network_have_no_seams(model, image):
+    whole = model.restore(image, tile=None)
+    tiled = model.restore(image, tile=128)
+    change = np.abs(whole.image - image).max()
+    assert change > 0.05
+    assert np.abs(tiled.hypotheses - whole.hypotheses).max() < 0.01 * change
+
+
+def test_auto_tiles_only_above_the_memory_limit():
+    network = SimpleNamespace(width=16)
+    megapixel = tiling.activation_bytes(network)
+    assert 676 <= megapixel <= 1.2 * 676
+    size = tiling.tile_size("auto", (1000, 1000), network, 16, megapixel + 1)
+    assert size == 1000
+    size = tiling.tile_size("auto", (1000, 1001), network, 16, megapixel)
+    assert size == 992
+    assert tiling.tile_size("auto", (9000, 9000), network, 16, 1) == 256
+
+
+def test_auto_tiles_an_image(model, image):
+    # 256 is the smallest tile.
+    tall = np.concatenate([image, image[::-1]])
+    whole = model.restore(tall, tile=None, hypotheses=False)
+    tiled = model.restore(tall, memory_limit_mb=1, hypotheses=False)
+    difference = np.abs(tiled.image - whole.image).max()
+    assert 0 < difference < 1e-3
+
+
+@pytest.mark.parametrize("tile", [3, 0, -64, "some", 64.5])
+def test_wrong_tiles_are_refused(model, image, tile):
+    with pytest.raises(ValueError, match="`tile`.*Received: tile="):
+        model.restore(image, tile=tile)
+
+
+def test_wrong_memory_limit_is_refused(model, image):
+    with pytest.raises(ValueError, match="Received: memory_limit_mb=0"):
+        model.restore(image, memory_limit_mb=0)
+
+
+def test_progress_over_tiles(model, image, capsys):
+    model.restore(image, tile=128, progress=True)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 4 and "4/4" in lines[-1]
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_progress_bar_in_a_terminal_is_one_line(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    file = Terminal()
+    bar = ProgressBar(2, file)
+    for name in ("a" * 100, "b.jpg"):
+        bar.start(name)
+        bar.finish(name)
+    bar.close()
+    text = file.getvalue()
+    assert text.count("\n") == 1 and text.endswith("\n")
+    shown = [part.removesuffix("\x1b[K") for part in text.rstrip("\n").split("\r")]
+    assert max(map(len, shown)) < 60
+    assert shown[-1].startswith("[====================] 2/2  b.jpg")
+
+
+def test_progress_bar_in_a_log_is_a_line_per_item():
+    file = io.StringIO()
+    bar = ProgressBar(2, file)
+    bar.start("a.jpg")
+    bar.finish("a.jpg")
+    bar.message("b.jpg is broken")
+    bar.finish("b.jpg")
+    bar.close()
+    first, message, last = file.getvalue().splitlines()
+    assert first.startswith("[==========          ] 1/2  a.jpg  0.0 s  ETA 00:")
+    assert message == "b.jpg is broken" and "2/2  b.jpg" in last
+    assert "\r" not in file.getvalue()
