@@ -19,9 +19,9 @@ class Deblurrer(_Trainer):
     Inputs are blurry images (B, H, W, C), float in [0, 1], of any size. `model(x)` and
     `model.predict(x)` return the hypotheses (B, K', H, W, C), not clipped: the
     K' = K(K+1)/2 pair averages of the network's K heads, ordered as in
-    `layers.pair_indices`, or the heads themselves. With `training=True` the call returns
-    what the loss needs, the network's head stack (B, K, H, W, C) or, of a network with
-    several stages, the list of them.
+    `layers.pair_indices`, or the heads themselves. With `training=True` the call
+    returns what the loss needs, the network's head stack (B, K, H, W, C) or, of a
+    network with several stages, the list of them.
 
     In `fit`, every sample's label is assigned to its nearest hypothesis and only that
     one is trained (`losses.HypothesisLoss`; arXiv 2208.13029).

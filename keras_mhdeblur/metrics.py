@@ -87,7 +87,7 @@ def _prepare(y_true, y_pred, crop_border, luma):
 
 
 def _gaussian(images, axis, inside=False):
-    """11-tap Gaussian along an axis, inside the image only or with borders replicated."""
+    """11-tap Gaussian along an axis; borders are replicated, or `inside` only."""
     offsets = np.arange(-5, 6)
     taps = np.exp(-(offsets**2) / (2 * 1.5**2))
     taps = taps / taps.sum()
@@ -172,7 +172,7 @@ class PSNROverall(HypothesisMetric):
 
 @keras.saving.register_keras_serializable(package="keras_mhdeblur")
 class PSNRSingleHead(HypothesisMetric):
-    """Mean PSNR of the hypothesis that is best on average (arXiv 2208.13029, eq. 7b)."""
+    """Mean PSNR of the hypothesis best on average (arXiv 2208.13029, eq. 7b)."""
 
     def __init__(self, name="psnr_single", num_hypotheses=None, **kwargs):
         super().__init__(name, num_hypotheses, **kwargs)

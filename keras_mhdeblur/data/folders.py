@@ -8,6 +8,8 @@ from PIL import Image
 from keras_mhdeblur.data.synthesis import synthesize_motion_blur
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
+_FORMATS = ("PNG", "JPEG", "MPO", "BMP")  # MPO: a JPEG with further pictures behind it
+_ORIENTATION_TAG = 0x0112
 
 
 def paired_folder(
@@ -31,7 +33,8 @@ def paired_folder(
 
     Args:
         blur_dir, sharp_dir: folders; a pair has the same path in both (the suffix may
-            differ). PNG, JPEG or BMP, 8 bits.
+            differ). PNG, JPEG or BMP, 8 bits. Pixels are taken as stored; a pair with
+            two EXIF orientations is refused.
         patch_size: side of the square patches in pixels, or None.
         batch_size: patches per batch; an incomplete last batch is dropped.
         augment: random flips and quarter turns.
@@ -85,8 +88,9 @@ def synthesized_folder(
     """Sharp photos, blurred on the fly by `synthesize_motion_blur`.
 
     Args:
-        photo_dir: folder with sharp photos (PNG, JPEG or BMP), searched recursively. They
-            should be sharp at the pixel: reduce camera pictures to 1 to 2 megapixels.
+        photo_dir: folder with sharp photos (PNG, JPEG or BMP), searched recursively.
+            They should be sharp at the pixel: reduce camera pictures to 1 to 2
+            megapixels.
         patch_size, batch_size, augment, crops_per_image, seed, skip_broken,
             stream_from: as in `paired_folder`.
         max_path, blur: arguments of `synthesize_motion_blur`.
@@ -135,37 +139,56 @@ def list_images(folder):
 
 
 def _matching_files(blur_dir, sharp_dir, patch_size, skip_broken):
-    blurry, sharp = (
-        {p.relative_to(d).with_suffix(""): p for p in list_images(d)}
-        for d in (blur_dir, sharp_dir)
-    )
+    folders = blur_dir, sharp_dir
+    blurry, sharp = (_files_by_name(folder) for folder in folders)
     problems = {}
     for name in sorted(blurry.keys() | sharp.keys()):
-        pair = blurry.get(name), sharp.get(name)
-        if None in pair:
-            missing = sharp_dir if pair[1] is None else blur_dir
-            problems[pair] = f"no partner in {missing}"
-            continue
-        problems[pair] = _problem(pair[0], patch_size) or _problem(pair[1], patch_size)
-        if not problems[pair]:
-            sizes = [Image.open(path).size for path in pair]
-            if sizes[0] != sizes[1]:
-                problems[pair] = "sizes differ: {}x{} and {}x{}".format(
-                    *sizes[0], *sizes[1]
-                )
+        files = [*blurry.get(name, ()), *sharp.get(name, ())]
+        if len(files) == 2 and name in blurry and name in sharp:
+            problems[tuple(files)] = _pair_problem(files, patch_size)
+        elif name in blurry and name in sharp:
+            others = ", ".join(str(file) for file in files[1:])
+            problems[tuple(files)] = f"{files[0]}: has the same name as {others}"
+        else:
+            missing = sharp_dir if name in blurry else blur_dir
+            problems[tuple(files)] = f"{files[0]}: no partner in {missing}"
     return _sound(problems, skip_broken, "pairs")
 
 
+def _files_by_name(folder):
+    """Lists of the files with equal path below the folder but for the suffix."""
+    files = {}
+    for path in list_images(folder):
+        name = path.relative_to(folder).with_suffix("")
+        files.setdefault(name, []).append(path)
+    return files
+
+
+def _pair_problem(pair, patch_size):
+    """What is wrong with a pair of files, with the name of the file, or None."""
+    for path in pair:
+        problem = _problem(path, patch_size)
+        if problem:
+            return problem
+    sizes, orientations = [], []
+    for path in pair:
+        with Image.open(path) as image:
+            sizes.append("{}x{}".format(*image.size))
+            orientations.append(image.getexif().get(_ORIENTATION_TAG, 1))
+    if sizes[0] != sizes[1]:
+        return f"{pair[0]}: sizes differ, {sizes[0]} and {sizes[1]}"
+    # Both are read as stored; unequal tags say that one of them was turned.
+    if orientations[0] != orientations[1]:
+        return "{}: EXIF orientations differ, {} and {}".format(pair[0], *orientations)
+    return None
+
+
 def _sound(problems, skip_broken, what):
-    """Entries without problem; raises, naming the others, unless they may be skipped."""
+    """Entries without problem; raises, naming the others, unless to be skipped."""
     broken = {entry: problem for entry, problem in problems.items() if problem}
     sound = [entry for entry in problems if entry not in broken]
     if broken and not (skip_broken and sound):
-        lines = [
-            f"  {entry if isinstance(entry, pathlib.Path) else entry[0] or entry[1]}: "
-            f"{problem}"
-            for entry, problem in broken.items()
-        ]
+        lines = [f"  {problem}" for problem in broken.values()]
         more = [f"  and {len(lines) - 20} more"] if len(lines) > 20 else []
         raise ValueError(
             f"{len(broken)} of {len(problems)} {what} cannot be used "
@@ -175,21 +198,34 @@ def _sound(problems, skip_broken, what):
 
 
 def _problem(path, min_size):
-    """What is wrong with an image file, or None. Pixels are not decoded."""
+    """What is wrong with an image file, with its name, or None.
+
+    Only files that look truncated are decoded to find out, and BMP.
+    """
     try:
         with Image.open(path) as image:
-            size = image.size
-            image.verify()
-        if path.suffix.lower() in (".jpg", ".jpeg"):
-            with open(path, "rb") as file:
-                file.seek(max(0, path.stat().st_size - 4096))
-                if b"\xff\xd9" not in file.read():
-                    return "truncated JPEG file"
+            size, kind = image.size, image.format
+            if kind == "PNG":
+                image.verify()  # checksums
+        if kind not in _FORMATS:
+            return f"{path}: a {kind} file; PNG, JPEG and BMP are read"
+        if kind == "BMP" or kind != "PNG" and not _ends_as_jpeg(path):
+            _decode(str(path))
+    except tf.errors.InvalidArgumentError:
+        return f"{path}: a truncated {kind} file, or of a kind that cannot be decoded"
     except Exception as error:  # Pillow raises many kinds
-        return f"not a readable image ({error})"
+        return f"{path}: not a readable image ({error})"
     if min_size is not None and min(size) < min_size:
-        return f"{size[0]}x{size[1]} is smaller than the {min_size} pixels needed"
+        width, height = size
+        return f"{path}: {width}x{height} is less than the {min_size} pixels needed"
     return None
+
+
+def _ends_as_jpeg(path):
+    """Whether a file ends with the end marker; sound ones may have a tail behind it."""
+    with open(path, "rb") as file:
+        file.seek(-2, 2)
+        return file.read() == b"\xff\xd9"
 
 
 def _decode(path):

@@ -1,8 +1,8 @@
 """Random numbers that depend on a seed per sample only, on every backend.
 
 `keras.random` takes Python integers or stateful generators as seeds; neither is a
-function of the sample inside a `tf.data` map. Here every sample has its own integer seed,
-which may be a tensor, and its numbers do not depend on its batch.
+function of the sample inside a `tf.data` map. Here every sample has its own integer
+seed, which may be a tensor, and its numbers do not depend on its batch.
 """
 
 import math

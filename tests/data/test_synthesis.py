@@ -194,7 +194,7 @@ def test_noise_at_mid_grey():
     assert promised.max() > 0.02 and visible.sum() >= 5
     np.testing.assert_allclose(spread[visible], promised[visible], rtol=0.05)
     assert spread[~visible].max() < 1.2 / 255
-    np.testing.assert_allclose(blurry.mean(axis=(1, 2, 3)), 128 / 255, atol=0.004)
+    np.testing.assert_allclose(blurry.mean(axis=(1, 2, 3)), 128 / 255, atol=0.006)
     np.testing.assert_array_equal(label, grey)
     # White noise: neighbours, in space and colour, know nothing of each other.
     noise = blurry[np.argmax(promised)] - 128 / 255
