@@ -1,4 +1,5 @@
 import ast
+import json
 import os
 import sys
 from pathlib import Path
@@ -221,3 +222,96 @@ def test_import_noise_is_hidden_unless_the_import_fails(capfd):
         os.write(2, b"library missing\n")
         raise ImportError
     assert capfd.readouterr().err == "library missing\n"
+
+
+RECIPE = """
+seed: 1
+network: {name: NAFNet, width: 4, encoder_blocks: [1], decoder_blocks: [1], num_heads: 2}
+data: {name: synthesized_folder, patch_size: 16, batch_size: 2, max_path: 2.0}
+optimizer: {name: TorchAdamW, use_ema: true}
+learning_rate: {peak: 0.001}
+steps: 4
+steps_per_epoch: 2
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(RECIPE)
+    return path
+
+
+@pytest.fixture
+def sharp_photos(tmp_path):
+    folder = tmp_path / "sharp_photos"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for name in ("a.png", "b.png"):
+        pixels = rng.integers(0, 256, (280, 280, 3), "uint8")
+        Image.fromarray(pixels).save(folder / name)
+    return folder
+
+
+def test_train_then_restore_and_evaluate(recipe, sharp_photos, photos, tmp_path, capfd):
+    output = tmp_path / "run"
+    assert run("train", recipe, "--data", sharp_photos, "--output", output) == 0
+    trained = output / "preset"
+    assert (trained / "recipe.yaml").read_text() == RECIPE
+    steps = (output / "log.csv").read_text().splitlines()
+    assert len(steps) == 3
+    # A second run finds nothing left to do.
+    assert run("train", recipe, "--data", sharp_photos, "--output", output) == 0
+    assert (output / "log.csv").read_text().splitlines() == steps
+
+    restored = tmp_path / "restored"
+    assert run("restore", photos, "--output", restored, "--preset", trained) == 0
+    capfd.readouterr()
+    scores = tmp_path / "scores.json"
+    command = ("evaluate", "--preset", trained, "--photos", sharp_photos)
+    assert run(*command, "--output", scores) == 0
+    scores = json.loads(scores.read_text())
+    assert scores["images"] == 8
+    line = next(
+        line for line in capfd.readouterr().out.splitlines() if "blurry input" in line
+    )
+    assert f"{scores['input']['psnr']:.2f}" in line
+
+
+def test_evaluate_pairs(preset, photos, tmp_path, capfd):
+    # Heads add 0 and 0.2 to pictures that are sharp already.
+    assert run("evaluate", "--preset", preset, "--pairs", photos, photos) == 0
+    table = capfd.readouterr().out
+    assert "2 images" in table
+    best = next(line for line in table.splitlines() if "oracle" in line)
+    assert best.split()[2:] == ["100.00", "+0.00"]
+
+
+def test_training_on_a_broken_file_names_it(recipe, sharp_photos, tmp_path, capfd):
+    (sharp_photos / "broken.png").write_bytes(b"no picture")
+    command = ("train", recipe, "--data", sharp_photos, "--output", tmp_path / "run")
+    assert run(*command) == 2
+    error = capfd.readouterr().err
+    assert "broken.png" in error and "--skip-broken" in error
+    assert run(*command, "--skip-broken") == 0
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ("optimizer.lr=1", "lr"),
+        ("network.name=NAFNett", "NAFNett"),
+        ("steps", "steps"),
+        ("nothing.here=1", "nothing.here"),
+    ],
+)
+def test_wrong_recipe_settings(recipe, sharp_photos, tmp_path, capfd, change, message):
+    command = ("train", recipe, "--data", sharp_photos, "--output", tmp_path / "run")
+    assert run(*command, "--set", change) == 2
+    assert message in capfd.readouterr().err
+
+
+def test_no_such_recipe(sharp_photos, tmp_path, capfd):
+    command = ("train", "none.yaml", "--data", sharp_photos, "-o", tmp_path)
+    assert run(*command) == 2
+    assert "none.yaml" in capfd.readouterr().err

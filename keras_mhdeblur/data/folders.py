@@ -121,7 +121,7 @@ def synthesized_folder(
 
 
 def list_images(folder):
-    """Image files below a folder, sorted.
+    """Image files below a folder, sorted; hidden ones are left out.
 
     Raises:
         ValueError: the folder does not exist or holds no image.
@@ -129,7 +129,11 @@ def list_images(folder):
     folder = pathlib.Path(folder)
     if not folder.is_dir():
         raise ValueError(f"There is no such folder. Received: folder={str(folder)!r}")
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+    files = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    )
     if not files:
         raise ValueError(
             f"The folder holds no {', '.join(SUFFIXES)} file. "

@@ -1,5 +1,6 @@
 """Recipes: a YAML file that says how a model was or is to be trained."""
 
+import csv
 import inspect
 import os
 import pathlib
@@ -33,8 +34,8 @@ _LOSSES = {
 }
 _OPTIMIZERS = {"TorchAdamW": TorchAdamW, "AdamW": keras.optimizers.AdamW}
 _NETWORKS = {name: getattr(networks, name) for name in networks.__all__}
-_SECTIONS = ("seed", "network", "model", "data", "loss", "optimizer", "learning_rate")
-_LENGTH = ("steps", "steps_per_epoch", "metrics")
+_SECTIONS = ("network", "model", "data", "loss", "optimizer", "learning_rate")
+_VALUES = ("seed", "steps", "steps_per_epoch", "metrics")
 
 
 def load_recipe(path, settings=()):
@@ -48,9 +49,15 @@ def load_recipe(path, settings=()):
         Dictionary.
 
     Raises:
-        ValueError: a section or a setting is unknown or missing.
+        ValueError: a section or a setting is unknown or missing, or the file is no
+            recipe.
     """
-    recipe = yaml.safe_load(pathlib.Path(path).read_text())
+    try:
+        recipe = yaml.safe_load(pathlib.Path(path).read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not a YAML file: {error}") from None
+    if not isinstance(recipe, dict):
+        raise ValueError(f"The recipe has no sections. Received: path={str(path)!r}")
     for setting in settings:
         key, separator, value = setting.partition("=")
         *parents, last = key.split(".")
@@ -63,7 +70,7 @@ def load_recipe(path, settings=()):
                 f"Received: setting={setting!r}"
             )
         target[last] = yaml.safe_load(value)
-    expected = {*_SECTIONS, *_LENGTH}
+    expected = {*_SECTIONS, *_VALUES}
     for wrong, names in (
         ("unknown", recipe.keys() - expected),
         ("missing", expected - recipe.keys() - {"metrics", "loss", "model"}),
@@ -72,6 +79,12 @@ def load_recipe(path, settings=()):
             raise ValueError(
                 f"The recipe has {wrong} sections: {', '.join(sorted(names))}. "
                 f"Received: path={str(path)!r}"
+            )
+    for title in _SECTIONS:
+        if not isinstance(recipe.get(title, {}), dict):
+            raise ValueError(
+                f"The section {title} must hold entries `key: value`. "
+                f"Received: {title}={recipe[title]!r}"
             )
     return recipe
 
@@ -85,7 +98,7 @@ def build_model(recipe):
     """The compiled `Deblurrer` of a recipe, with fresh weights from its seed."""
     keras.utils.set_random_seed(recipe["seed"])
     network = _make(_NETWORKS, recipe["network"], "network")
-    model = Deblurrer(network, **recipe.get("model", {}))
+    model = _call(Deblurrer, {**recipe.get("model", {}), "network": network}, "model")
     schedule = _call(
         WarmupHoldCosine,
         {**recipe["learning_rate"], "total_steps": recipe["steps"]},
@@ -95,7 +108,10 @@ def build_model(recipe):
     model.compile(
         optimizer=_make(_OPTIMIZERS, optimizer, "optimizer"),
         loss=_hypothesis_loss(recipe.get("loss", {"name": "PSNRLoss"}), model),
-        metrics=[_METRICS[name]() for name in recipe.get("metrics", ())],
+        metrics=[
+            _make(_METRICS, {"name": name}, "metrics")
+            for name in recipe.get("metrics", ())
+        ],
     )
     return model
 
@@ -105,7 +121,8 @@ def train(recipe, output, data_folders, *, skip_broken=False, verbose="auto"):
 
     After every epoch the weights, the optimizer's state and the running averages are
     in `output`; when it holds them already, training continues from there, with the
-    data that would have come next.
+    data that would have come next. Trainings have whole epochs: at least the
+    recipe's steps.
 
     Args:
         recipe: dictionary as from `load_recipe`.
@@ -125,7 +142,6 @@ def train(recipe, output, data_folders, *, skip_broken=False, verbose="auto"):
     state = output / "state.weights.h5"
     if state.exists():
         model.load_weights(state)
-    steps, steps_per_epoch = recipe["steps"], recipe["steps_per_epoch"]
     done = int(keras.ops.convert_to_numpy(model.optimizer.iterations))
     dataset = _make(
         _DATA,
@@ -138,15 +154,15 @@ def train(recipe, output, data_folders, *, skip_broken=False, verbose="auto"):
         },
         "data",
     )
+    steps_per_epoch = recipe["steps_per_epoch"]
+    epoch = done // steps_per_epoch
     model.fit(
         dataset,
-        initial_epoch=done // steps_per_epoch,
-        epochs=-(-steps // steps_per_epoch),
+        initial_epoch=epoch,
+        epochs=epoch - (done - recipe["steps"]) // steps_per_epoch,
         steps_per_epoch=steps_per_epoch,
-        callbacks=[
-            _SaveState(state),
-            keras.callbacks.CSVLogger(output / "log.csv", append=True),
-        ],
+        shuffle=False,  # the dataset has its own order
+        callbacks=[_SaveEpoch(output / "log.csv", state)],
         verbose=verbose,
     )
     if model.optimizer.use_ema:
@@ -194,22 +210,43 @@ def evaluation_pairs(recipe, photo_dir, patch_size=256, crops_per_image=4):
     return data.synthesized_folder(photo_dir, **settings).take(count)
 
 
-class _SaveState(keras.callbacks.Callback):
-    """Writes weights and optimizer state after each epoch, whole or not at all."""
+class _SaveEpoch(keras.callbacks.Callback):
+    """After each epoch, adds a row to the log, then replaces the saved state.
 
-    def __init__(self, path):
+    Files appear whole or not at all. Rows of epochs that are trained again, because
+    the state was not saved any more, are replaced. (Of `keras.callbacks.CSVLogger`'s
+    rows half the columns are "NA", and it repeats epochs.)
+    """
+
+    def __init__(self, log, state):
         super().__init__()
-        self.path = path
+        self.log = log
+        self.state = state
 
     def on_epoch_begin(self, epoch, logs=None):
         self.started = time.monotonic()
 
     def on_epoch_end(self, epoch, logs=None):
-        if logs is not None:
-            logs["seconds"] = round(time.monotonic() - self.started, 1)
-        partial = self.path.with_name("partial.weights.h5")
+        seconds = round(time.monotonic() - self.started, 1)
+        values = dict(sorted((logs or {}).items()))
+        self._write_row({"epoch": epoch, **values, "seconds": seconds})
+        partial = self.state.with_name("partial.weights.h5")
         self.model.save_weights(partial)
-        os.replace(partial, self.path)
+        os.replace(partial, self.state)
+
+    def _write_row(self, row):
+        rows = []
+        if self.log.exists():
+            with open(self.log, newline="") as file:
+                rows = list(csv.DictReader(file))
+        rows = [old for old in rows if int(old["epoch"]) < row["epoch"]] + [row]
+        columns = dict.fromkeys(key for row in rows for key in row)
+        partial = self.log.with_name("partial.csv")
+        with open(partial, "w", newline="") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(rows)
+        os.replace(partial, self.log)
 
 
 def _hypothesis_loss(section, model):
@@ -232,12 +269,37 @@ def _make(choices, section, title):
 
 
 def _call(function, arguments, title):
-    parameters = inspect.signature(function).parameters
-    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        unknown = [key for key in arguments if key not in parameters]
-        if unknown:
+    parameters = inspect.signature(function).parameters.values()
+    required = [p.name for p in parameters if p.default is p.empty and p.kind in _NAMED]
+    possible = _argument_names(function)
+    for wrong, names in (
+        ("unknown", [name for name in arguments if name not in possible]),
+        ("missing", [name for name in required if name not in arguments]),
+    ):
+        if names:
             raise ValueError(
-                f"The section {title} has unknown entries: {', '.join(unknown)}. "
-                f"Possible: {', '.join(parameters)}."
+                f"The section {title} has {wrong} entries: {', '.join(names)}. "
+                f"Possible: {', '.join(possible)}."
             )
     return function(**arguments)
+
+
+_NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+# Where the other arguments of a function with `**blur` go.
+_FORWARDED = {data.synthesized_folder: data.synthesize_motion_blur}
+
+
+def _argument_names(function):
+    """Public arguments of a function, or of a class and those of its bases."""
+    functions = [function, _FORWARDED.get(function)]
+    if inspect.isclass(function):
+        functions = [base.__init__ for base in function.__mro__[:-1]]
+    return [
+        *dict.fromkeys(
+            parameter.name
+            for function in functions
+            if function is not None
+            for parameter in list(inspect.signature(function).parameters.values())
+            if parameter.kind in _NAMED and not parameter.name.startswith("_")
+        )
+    ]
