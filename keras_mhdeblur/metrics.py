@@ -50,6 +50,11 @@ def ssim(y_true, y_pred, crop_border=0, variant="per_channel"):
             f"Received: variant={variant!r}"
         )
     y_true, y_pred = _prepare(y_true, y_pred, crop_border, variant == "luma")
+    if any(size is not None and size < 11 for size in y_pred.shape[-3:-1]):
+        raise ValueError(
+            "Images must have at least 11 x 11 pixels, the size of the window, inside "
+            f"`crop_border`. Received: y_pred.shape={tuple(y_pred.shape)}"
+        )
     y_true = ops.broadcast_to(y_true, ops.shape(y_pred))
     shape = ops.shape(y_pred)
     a = ops.reshape(y_true, (-1, *shape[-3:]))

@@ -280,11 +280,17 @@ def test_train_then_restore_and_evaluate(recipe, sharp_photos, photos, tmp_path,
 
 def test_evaluate_pairs(preset, photos, tmp_path, capfd):
     # Heads add 0 and 0.2 to pictures that are sharp already.
-    assert run("evaluate", "--preset", preset, "--pairs", photos, photos) == 0
+    sharp = tmp_path / "sharp"
+    sharp.mkdir()
+    for name in ("a.png", "b.jpg"):
+        Image.new("RGB", (14, 12), (51, 51, 51)).save(sharp / name)
+    assert run("evaluate", "--preset", preset, "--pairs", sharp, sharp) == 0
     table = capfd.readouterr().out
     assert "2 images" in table
     best = next(line for line in table.splitlines() if "oracle" in line)
     assert best.split()[2:] == ["100.00", "+0.00"]
+    assert run("evaluate", "--preset", preset, "--pairs", photos, photos) == 2
+    assert "11 x 11" in capfd.readouterr().err
 
 
 def test_training_on_a_broken_file_names_it(recipe, sharp_photos, tmp_path, capfd):

@@ -58,6 +58,7 @@ def synthesize_motion_blur(
         (blurry, label), both (B, H - 2 margin, W - 2 margin, C) in [0, 1]; with
         `return_frames` also the sharp frames (B, num_frames, H - 2 margin, ..., C).
     """
+    sharp = ops.convert_to_tensor(sharp)
     batch, height, width = ops.shape(sharp)[0], sharp.shape[1], sharp.shape[2]
     if not 0 <= label_jitter <= 0.5:
         raise ValueError(
