@@ -41,6 +41,7 @@ def jpeg_compress(images, quality):
     Returns:
         (B, H, W, 3) in [0, 1].
     """
+    images = ops.convert_to_tensor(images)
     _, height, width, channels = images.shape
     if channels != 3 or height % 8 or width % 8:
         raise ValueError(
@@ -49,20 +50,21 @@ def jpeg_compress(images, quality):
         )
     tables = [np.array(t.split(), "float32") for t in (_LUMA_TABLE, _CHROMA_TABLE)]
     table = np.stack([tables[0], tables[1], tables[1]]).reshape(3, 8, 8)
-    table = table.transpose(1, 2, 0)
+    table = ops.convert_to_tensor(table.transpose(1, 2, 0))
     quality = ops.reshape(ops.cast(quality, "float32"), (-1, 1, 1, 1))
     percent = ops.floor(ops.where(quality < 50, 5000 / quality, 200 - 2 * quality))
     steps = ops.clip(ops.floor((table * percent + 50) / 100), 1, 255)
     steps = steps[:, None, :, None, :, :]
 
-    dct = _dct_matrix()
+    dct = ops.convert_to_tensor(_dct_matrix())
+    offset = ops.convert_to_tensor(_OFFSET)
     # Whole numbers at each stage, as in a file: less would choose other coefficients.
-    ycc = ops.round(ops.matmul(255 * images, _TO_YCC.T) - _OFFSET)
+    ycc = ops.round(ops.matmul(255 * images, _TO_YCC.T) - offset)
     blocks = ops.reshape(ycc, (-1, height // 8, 8, width // 8, 8, 3))
     coefficients = ops.einsum("bhpwqc,up,vq->bhuwvc", blocks, dct, dct)
     coefficients = ops.round(coefficients / steps) * steps
     blocks = ops.einsum("bhuwvc,up,vq->bhpwqc", coefficients, dct, dct)
     ycc = ops.reshape(blocks, (-1, height, width, 3))
-    ycc = ops.clip(ops.round(ycc), -128, 127) + _OFFSET
+    ycc = ops.clip(ops.round(ycc), -128, 127) + offset
     rgb = ops.round(ops.matmul(ycc, np.linalg.inv(_TO_YCC).T.astype("float32")))
     return ops.clip(rgb, 0, 255) / 255

@@ -19,7 +19,7 @@ def coordinates(index, height=40, width=50, flag=0):
 
 @pytest.fixture
 def folders(tmp_path):
-    """Five pairs; the last channel is even in the blurry image, odd in the sharp one."""
+    """Five pairs; the last channel is even in blurry images, odd in sharp ones."""
     for k in range(5):
         save(tmp_path / "blur" / f"{k}.png", coordinates(k))
         save(tmp_path / "sharp" / f"{k}.png", coordinates(k, flag=1))

@@ -1,6 +1,5 @@
 import csv
 
-import keras
 import numpy as np
 import pytest
 import yaml
@@ -101,7 +100,9 @@ def test_model_loss_and_metrics_may_be_left_out(recipe_file):
     assert model.num_hypotheses == 3 and type(model.loss.base).__name__ == "PSNRLoss"
 
 
-@pytest.mark.parametrize("text", ["", "just words", "- a\n- b", "a: [1", b"\xff\xfe\x00"])
+@pytest.mark.parametrize(
+    "text", ["", "just words", "- a\n- b", "a: [1", b"\xff\xfe\x00"]
+)
 def test_files_that_are_no_recipes(recipe_file, text):
     if isinstance(text, bytes):
         recipe_file.write_bytes(text)
@@ -168,9 +169,7 @@ def test_the_seed_gives_the_first_weights():
     other = recipes.build_model({**TINY, "seed": 6})
     for a, b in zip(first.get_weights(), again.get_weights()):
         np.testing.assert_array_equal(a, b)
-    assert any(
-        np.any(a != b) for a, b in zip(first.get_weights(), other.get_weights())
-    )
+    assert any(np.any(a != b) for a, b in zip(first.get_weights(), other.get_weights()))
 
 
 # Training.
@@ -199,9 +198,7 @@ def log_rows(folder):
     return [dict(zip(rows[0], row)) for row in rows[1:]]
 
 
-def test_a_killed_training_goes_on_with_the_same_result(
-    tmp_path, photos, monkeypatch
-):
+def test_a_killed_training_goes_on_with_the_same_result(tmp_path, photos, monkeypatch):
     whole = recipes.train(TINY, tmp_path / "whole", photos, verbose=0)
     with monkeypatch.context() as context:
         # At the end of the second epoch, between writing its log and its state.

@@ -1,7 +1,7 @@
 """The command `mhdeblur`.
 
 Only the standard library is imported here, so that the help and wrong arguments are
-answered at once.
+answered at once. Installed, this is also the package `mhdeblur` (see setup.cfg).
 """
 
 import argparse
@@ -490,7 +490,3 @@ def _facts(about):
         about.get("license"),
     ]
     return ", ".join(str(fact) for fact in facts if fact)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

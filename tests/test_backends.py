@@ -1,0 +1,107 @@
+"""The same model on Keras' other backends, where they are installed.
+
+A backend is chosen when Keras is imported, so each has its own process.
+"""
+
+import importlib.util
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+import keras_mhdeblur as mhd
+from keras_mhdeblur.data.jpeg import jpeg_compress
+
+MODEL = """
+import keras, numpy as np
+import keras_mhdeblur as mhd
+network = mhd.networks.NAFNet(4, (1, 1), 1, (1, 1), num_heads=3)
+model = mhd.Deblurrer(network)
+metrics = [mhd.metrics.PSNROverall(), mhd.metrics.HeadUsage()]
+"""
+FIT_ON_JAX = (
+    MODEL
+    + """
+assert keras.backend.backend() == "jax"
+keras.utils.set_random_seed(1)
+sharp = np.random.default_rng(0).random((8, 16, 16, 3), "float32")
+blurry = 0.5 * (sharp + np.roll(sharp, 1, axis=2))
+model.compile(
+    mhd.training.TorchAdamW(1e-2, global_clipnorm=0.01, use_ema=True), metrics=metrics
+)
+history = model.fit(blurry, sharp, batch_size=4, epochs=15, verbose=0).history
+losses = history["loss"]
+assert losses[-1] < losses[0] - 3, losses
+usage = [history[f"usage_{k}"][-1] for k in range(6)]
+assert abs(sum(usage) - 1) < 1e-5, usage
+assert abs(history["psnr_overall"][-1] + losses[-1]) < 1, history
+"""
+)
+VALUES_ON_TORCH = (
+    MODEL
+    + """
+import sys
+from keras_mhdeblur.data.jpeg import jpeg_compress
+assert keras.backend.backend() == "torch"
+model.load_weights(sys.argv[1])
+arrays = np.load(sys.argv[2])
+heads = model(arrays["x"], training=True)
+model.compile(metrics=metrics)
+loss = model.compute_loss(y=keras.ops.convert_to_tensor(arrays["y"]), y_pred=heads)
+seeds = np.array([0, 2])
+blurry, _ = mhd.data.synthesize_motion_blur(arrays["x"], seeds, max_noise=0.0)
+packed = jpeg_compress(arrays["x"], np.array([40, 90]))
+numbers = mhd.data.random.uniform(seeds, 50)
+outputs = {"heads": heads, "hypotheses": model(arrays["x"]), "loss": loss,
+           "blurry": blurry, "packed": packed, "numbers": numbers}
+np.savez(sys.argv[3], **{k: keras.ops.convert_to_numpy(v) for k, v in outputs.items()})
+"""
+)
+
+
+def run(backend, program, *arguments):
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    done = subprocess.run(
+        [sys.executable, "-c", program, *map(str, arguments)],
+        env={**os.environ, "KERAS_BACKEND": backend},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_fit_on_jax():
+    run("jax", FIT_ON_JAX)
+
+
+def test_values_on_torch_are_those_of_tensorflow(tmp_path):
+    network = mhd.networks.NAFNet(4, (1, 1), 1, (1, 1), num_heads=3)
+    model = mhd.Deblurrer(network)
+    for index, weight in enumerate(model.weights):  # beta and gamma start at zero
+        weight.assign(0.35 * keras.random.normal(weight.shape, seed=index))
+    model.save_weights(tmp_path / "model.weights.h5")
+    rng = np.random.default_rng(0)
+    x, y = rng.random((2, 2, 24, 16, 3), "float32")
+    np.savez(tmp_path / "inputs.npz", x=x, y=y)
+    names = ["model.weights.h5", "inputs.npz", "outputs.npz"]
+    run("torch", VALUES_ON_TORCH, *(tmp_path / name for name in names))
+    found = np.load(tmp_path / "outputs.npz")
+    heads = model(x, training=True)
+    model.compile()
+    seeds = np.array([0, 2])
+    numbers = mhd.data.random.uniform(seeds, 50)
+    blurry, _ = mhd.data.synthesize_motion_blur(x, seeds, max_noise=0.0)
+    packed = jpeg_compress(x, np.array([40, 90]))
+    np.testing.assert_allclose(found["heads"], heads, atol=1e-5)
+    np.testing.assert_allclose(found["hypotheses"], model(x), atol=1e-5)
+    loss = model.compute_loss(y=keras.ops.convert_to_tensor(y), y_pred=heads)
+    np.testing.assert_allclose(found["loss"], loss, atol=1e-5)
+    np.testing.assert_array_equal(found["numbers"], numbers)
+    # Rounding to levels, and to coefficients, goes the other way in some places.
+    for name, value, share in ("blurry", blurry, 0.01), ("packed", packed, 0.1):
+        assert np.mean(np.abs(found[name] - np.array(value)) > 1e-3) < share, name
