@@ -102,6 +102,11 @@ class Deblurrer(_Trainer):
         loss = PSNRLoss() if loss is None else loss
         if not isinstance(loss, HypothesisLoss):
             loss = HypothesisLoss(loss, combine=self.combine_heads)
+        if loss.combine != self.combine_heads:
+            raise ValueError(
+                f"The model has combine_heads={self.combine_heads}, and `loss` must "
+                f"combine likewise. Received: loss.combine={loss.combine}"
+            )
         for metric in metrics or []:
             if isinstance(metric, HypothesisMetric) and metric.num_hypotheses is None:
                 metric.build(self.num_hypotheses)
@@ -132,7 +137,7 @@ class Deblurrer(_Trainer):
     ):
         loss = self.loss
         if not self._is_head_stack(y_pred):
-            loss = HypothesisLoss(loss.base, combine=False, dtype=loss.dtype)
+            loss = HypothesisLoss(loss.base, False, loss.relaxation, dtype=loss.dtype)
         total = loss(y, y_pred, sample_weight)
         return sum(self.losses, total)
 

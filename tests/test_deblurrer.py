@@ -161,6 +161,20 @@ def test_other_losses(loss):
     np.testing.assert_allclose(value, expected.min(axis=1).mean(), rtol=2e-3)
 
 
+def test_relaxed_loss_is_the_same_in_evaluation():
+    model = tiny()
+    x, y = pairs(4)
+    loss = mhd.losses.HypothesisLoss("mse", relaxation=0.3)
+    model.compile(keras.optimizers.SGD(0.0), loss=loss)
+    fitted = model.fit(x, y, verbose=0).history["loss"][0]
+    np.testing.assert_allclose(model.evaluate(x, y, verbose=0), fitted, rtol=1e-5)
+
+
+def test_loss_that_combines_otherwise_than_the_model():
+    with pytest.raises(ValueError, match="Received: loss.combine=False"):
+        tiny().compile(loss=mhd.losses.HypothesisLoss("mse", combine=False))
+
+
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision(policy):
     keras.config.set_dtype_policy(policy)

@@ -49,10 +49,10 @@ class TensorFlowTrainer(keras.Model):
         optimizer = self.optimizer
         loss_scale = getattr(optimizer, "dynamic_scale", None)
         inner = getattr(optimizer, "inner_optimizer", optimizer)
-        if inner.gradient_accumulation_steps or not (
-            inner.global_clipnorm or loss_scale is None
-        ):
-            return gradients
+        if inner.gradient_accumulation_steps:
+            return gradients  # the optimizer clips what it has accumulated
+        if loss_scale is not None and not inner.global_clipnorm:
+            return gradients  # the optimizer skips a step that is not finite
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         if replicas > 1:
             context = tf.distribute.get_replica_context()
