@@ -226,7 +226,7 @@ def test_import_noise_is_hidden_unless_the_import_fails(capfd):
 
 RECIPE = """
 seed: 1
-network: {name: NAFNet, width: 4, encoder_blocks: [1], decoder_blocks: [1], num_heads: 2}
+network: {name: NAFNet, width: 4, encoder_blocks: [1], decoder_blocks: [1]}
 data: {name: synthesized_folder, patch_size: 16, batch_size: 2, max_path: 2.0}
 optimizer: {name: TorchAdamW, use_ema: true}
 learning_rate: {peak: 0.001}
