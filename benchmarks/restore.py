@@ -24,7 +24,8 @@ def peak_mb():
 
 
 print(f"after loading: {peak_mb():.0f} MB")
-model.restore(photo[:64, :64], hypotheses=False)  # traces
+for hypotheses in (False, True):
+    model.restore(photo[:64, :64], hypotheses=hypotheses)  # traces
 seconds = {}
 for kind, hypotheses in (("one image", False), ("all hypotheses", True)):
     begin = time.perf_counter()
