@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_mhdeblur.filters import filter_axis
 from keras_mhdeblur.losses import LUMA
 
 
@@ -95,14 +96,12 @@ def _gaussian(images, axis, inside=False):
     """11-tap Gaussian along an axis; borders are replicated, or `inside` only."""
     offsets = np.arange(-5, 6)
     taps = np.exp(-(offsets**2) / (2 * 1.5**2))
-    taps = taps / taps.sum()
-    size = ops.shape(images)[axis]
-    positions = ops.arange(5, size - 5) if inside else ops.arange(size)
-    return sum(
-        float(tap)
-        * ops.take(images, ops.clip(positions + int(offset), 0, size - 1), axis=axis)
-        for offset, tap in zip(offsets, taps)
-    )
+    return filter_axis(images, taps / taps.sum(), axis, inside)
+
+
+def finite_psnr(y_true, y_pred):
+    """`psnr`, at most 100 dB: equal images do not make a mean infinite."""
+    return ops.minimum(psnr(y_true, y_pred), 100.0)
 
 
 class HypothesisMetric(keras.metrics.Metric):
@@ -156,10 +155,6 @@ class HypothesisMetric(keras.metrics.Metric):
         return {"name": self.name, "num_hypotheses": self.num_hypotheses}
 
 
-def _finite_psnr(y_true, y_pred):
-    return ops.minimum(psnr(y_true, y_pred), 100.0)
-
-
 @keras.saving.register_keras_serializable(package="keras_mhdeblur")
 class PSNROverall(HypothesisMetric):
     """Mean over the images of the best hypothesis' PSNR (arXiv 2208.13029, eq. 7a).
@@ -172,7 +167,7 @@ class PSNROverall(HypothesisMetric):
         super().__init__(name, num_hypotheses, **kwargs)
 
     def measure(self, y_true, hypotheses):
-        return ops.max(_finite_psnr(y_true[:, None], hypotheses), axis=1)
+        return ops.max(finite_psnr(y_true[:, None], hypotheses), axis=1)
 
 
 @keras.saving.register_keras_serializable(package="keras_mhdeblur")
@@ -183,7 +178,7 @@ class PSNRSingleHead(HypothesisMetric):
         super().__init__(name, num_hypotheses, **kwargs)
 
     def measure(self, y_true, hypotheses):
-        return _finite_psnr(y_true[:, None], hypotheses)
+        return finite_psnr(y_true[:, None], hypotheses)
 
     def result(self):
         return ops.max(self.means())
@@ -197,7 +192,7 @@ class PSNRMean(HypothesisMetric):
         super().__init__(name, num_hypotheses, **kwargs)
 
     def measure(self, y_true, hypotheses):
-        return _finite_psnr(y_true, ops.mean(hypotheses, axis=1))
+        return finite_psnr(y_true, ops.mean(hypotheses, axis=1))
 
 
 @keras.saving.register_keras_serializable(package="keras_mhdeblur")
@@ -208,7 +203,7 @@ class PSNRPerHead(HypothesisMetric):
         super().__init__(name, num_hypotheses, **kwargs)
 
     def measure(self, y_true, hypotheses):
-        return _finite_psnr(y_true[:, None], hypotheses)
+        return finite_psnr(y_true[:, None], hypotheses)
 
     def result(self):
         means = self.means()

@@ -78,20 +78,16 @@ def _scores(heads, blurry, sharp, combine_heads):
         "mean": heads.mean(axis=0),
         "medoid": np.tensordot(medoid, heads, 1),
     }
-    scores = {"hypotheses": _psnr(sharp, _quantize(hypotheses))}
+    psnr = metrics.finite_psnr
+    scores = {"hypotheses": np.asarray(psnr(sharp, _quantize(hypotheses)))}
     for name, image in images.items():
         image = _quantize(image)
         scores[name] = [
-            float(_psnr(sharp, image)),
+            float(psnr(sharp, image)),
             float(metrics.ssim(sharp, image)),
             float(metrics.ssim(sharp, image, variant="3d")),
         ]
     return scores
-
-
-def _psnr(sharp, images):
-    # Equal images count as 100 dB, not as infinite.
-    return np.minimum(metrics.psnr(sharp, images), 100)
 
 
 def _quantize(image):
