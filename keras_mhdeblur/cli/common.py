@@ -1,0 +1,87 @@
+"""What the commands share: errors for the user, quiet imports, presets, numbers.
+
+As all modules of this package it imports the standard library only: the help and wrong
+arguments are answered at once, and a command imports the library when it runs.
+"""
+
+import argparse
+import contextlib
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+DEFAULT_PRESET = "nafnet_mh_c"
+
+
+class UsageError(Exception):
+    """What was asked for cannot be done; the message is for the user."""
+
+
+@contextlib.contextmanager
+def quiet_import():
+    """Hides what TensorFlow's libraries print as they load, unless that fails.
+
+    They write to the process' standard error before any log level is read.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as log:
+        os.dup2(log.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            log.seek(0)
+            os.write(kept, log.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def add_preset_option(add):
+    add(
+        "--preset",
+        default=DEFAULT_PRESET,
+        help="built-in name, folder or hf://user/repo (default: %(default)s)",
+    )
+
+
+def positive(text):
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be a positive number, not {text!r}")
+    return number
+
+
+def load_preset(preset):
+    with quiet_import():
+        from keras_mhdeblur import presets
+
+    try:
+        return presets.from_preset(preset)
+    except (ValueError, OSError) as error:
+        raise UsageError(f"--preset {preset}: {one_line(error)}") from None
+
+
+def one_line(error):
+    """An exception's message in one line, without what the line says already."""
+    text = " ".join(str(getattr(error, "reason", error)).split())
+    if not isinstance(error, (ValueError, OSError)):
+        text = f"{type(error).__name__}: {text}"
+    return text[:300]
+
+
+def recipe_path(name):
+    """The recipe file of a path, of a preset's folder or of a built-in preset."""
+    with quiet_import():
+        from keras_mhdeblur.presets.zoo import builtin_presets
+
+    folder = builtin_presets().get(name, Path(name))
+    path = folder / "recipe.yaml" if folder.is_dir() else folder
+    if not path.is_file():
+        raise UsageError(f"there is no recipe {path}")
+    return path

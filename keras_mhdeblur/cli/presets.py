@@ -1,0 +1,31 @@
+"""`mhdeblur presets`: what is built in."""
+
+from .common import quiet_import
+
+
+def add_parser(commands):
+    parser = commands.add_parser("presets", help="list the built-in presets")
+    parser.set_defaults(run=_presets)
+
+
+def _presets(options):
+    with quiet_import():
+        from keras_mhdeblur import presets
+
+    for name, about in presets.list_presets().items():
+        weights = "" if about.get("weights") else " [no weights yet]"
+        print(f"{name}{weights}")
+        for line in (about.get("description"), _facts(about)):
+            if line:
+                print(f"    {line}")
+    return 0
+
+
+def _facts(about):
+    parameters = about.get("parameters")
+    facts = [
+        about.get("architecture"),
+        parameters and f"{parameters / 1e6:.1f} M parameters",
+        about.get("license"),
+    ]
+    return ", ".join(str(fact) for fact in facts if fact)
