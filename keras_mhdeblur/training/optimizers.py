@@ -4,8 +4,33 @@ import keras
 from keras import ops
 
 
+class _AdamW(keras.optimizers.AdamW):
+    def update_step(self, gradient, variable, learning_rate):
+        index = self._get_variable_index(variable)
+        dtype = variable.dtype
+        gradient = ops.cast(gradient, dtype)
+        rate = ops.cast(learning_rate, dtype)
+        step = ops.cast(self.iterations + 1, dtype)
+        momentum, velocity = self._momentums[index], self._velocities[index]
+        m = momentum + (gradient - momentum) * (1 - self.beta_1)
+        v = velocity + (ops.square(gradient) - velocity) * (1 - self.beta_2)
+        self.assign(momentum, m)
+        self.assign(velocity, v)
+        m_hat = m / (1 - ops.power(self.beta_1, step))
+        root = ops.sqrt(v / (1 - ops.power(self.beta_2, step))) + self.epsilon
+        self.assign_sub(variable, rate * m_hat / root)
+
+
+if keras.backend.backend() == "tensorflow":
+    from keras_mhdeblur.training.tensorflow_optimizer import FusedAdamW
+
+    _bases = (FusedAdamW, _AdamW)
+else:
+    _bases = (_AdamW,)
+
+
 @keras.saving.register_keras_serializable(package="keras_mhdeblur")
-class TorchAdamW(keras.optimizers.AdamW):
+class TorchAdamW(*_bases):
     """AdamW with PyTorch's arithmetic, for recipes that were tuned there.
 
     Each step multiplies every variable by `1 - learning_rate * weight_decay` and
@@ -42,57 +67,3 @@ class TorchAdamW(keras.optimizers.AdamW):
             name=name,
             **kwargs,
         )
-
-    # The graph of a step holds this arithmetic once per variable, several hundred
-    # times, and most of the time before the first step is spent on it. So what all
-    # variables share, constants too, is made once and handed through in place of the
-    # learning rate; decay and running average are part of the update; and no variable
-    # is read twice.
-
-    def _apply_weight_decay(self, variables):
-        pass  # part of `update_step`
-
-    def _update_model_variables_moving_average(self, variables):
-        pass  # part of `update_step`
-
-    def _backend_update_step(self, grads, trainable_variables, learning_rate):
-        step = ops.cast(self.iterations + 1, "float32")
-        rate = ops.cast(learning_rate, "float32")
-        shared = {
-            "rate": rate / (1 - ops.power(self.beta_1, step)),
-            "decay": 1 - rate * (self.weight_decay or 0.0),
-            "root_correction": ops.rsqrt(1 - ops.power(self.beta_2, step)),
-            "epsilon": self.epsilon,
-            "new_share_1": 1 - self.beta_1,
-            "new_share_2": 1 - self.beta_2,
-        }
-        if self.use_ema:  # the first average is the first value
-            shared["old_share"] = ops.where(step > 1, self.ema_momentum, 0.0)
-        shared = {
-            key: ops.convert_to_tensor(value, "float32")
-            for key, value in shared.items()
-        }
-        super()._backend_update_step(grads, trainable_variables, shared)
-
-    def update_step(self, gradient, variable, learning_rate):
-        index = self._get_variable_index(variable)
-        dtype = variable.dtype
-        shared = {key: ops.cast(value, dtype) for key, value in learning_rate.items()}
-        gradient = ops.cast(gradient, dtype)
-        momentum, velocity = self._momentums[index], self._velocities[index]
-        m = ops.convert_to_tensor(momentum)
-        m = m + (gradient - m) * shared["new_share_1"]
-        v = ops.convert_to_tensor(velocity)
-        v = v + (ops.square(gradient) - v) * shared["new_share_2"]
-        self.assign(momentum, m)
-        self.assign(velocity, v)
-        value = ops.convert_to_tensor(variable)
-        if self.weight_decay and self._use_weight_decay(variable):
-            value = value * shared["decay"]
-        root = ops.sqrt(v) * shared["root_correction"] + shared["epsilon"]
-        value = value - shared["rate"] * m / root
-        self.assign(variable, value)
-        if self.use_ema:
-            average = self._model_variables_moving_average[index]
-            old = ops.convert_to_tensor(average)
-            self.assign(average, value + (old - value) * shared["old_share"])
