@@ -7,7 +7,6 @@ import numpy as np
 from keras import ops
 
 from keras_mhdeblur.assignment import hypothesis_losses, winner
-from keras_mhdeblur.filters import filter_axis
 
 # BT.601 luma weights of an RGB image in [0, 1] (the offset 16 cancels in differences).
 LUMA = np.array([65.481, 128.553, 24.966], "float32") / 255.0
@@ -237,5 +236,11 @@ def _laplacian(images):
 
 def _blur5(images):
     """5-tap binomial-like blur of (N, H, W, C), borders replicated."""
-    taps = (0.05, 0.25, 0.4, 0.25, 0.05)
-    return filter_axis(filter_axis(images, taps, 1), taps, 2)
+    for axis in (1, 2):
+        size = ops.shape(images)[axis]
+        positions = ops.arange(size)
+        images = sum(
+            tap * ops.take(images, ops.clip(positions + offset, 0, size - 1), axis=axis)
+            for offset, tap in zip(range(-2, 3), (0.05, 0.25, 0.4, 0.25, 0.05))
+        )
+    return images

@@ -6,8 +6,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_mhdeblur.filters import filter_axis
 from keras_mhdeblur.losses import LUMA
+
+_TAPS = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 1.5**2))  # of SSIM's window
+_TAPS /= _TAPS.sum()
 
 
 def psnr(y_true, y_pred, crop_border=0, luma=False):
@@ -56,16 +58,17 @@ def ssim(y_true, y_pred, crop_border=0, variant="per_channel"):
             "Images must have at least 11 x 11 pixels, the size of the window, inside "
             f"`crop_border`. Received: y_pred.shape={tuple(y_pred.shape)}"
         )
-    y_true = ops.broadcast_to(y_true, ops.shape(y_pred))
-    shape = ops.shape(y_pred)
-    a = ops.reshape(y_true, (-1, *shape[-3:]))
-    b = ops.reshape(y_pred, (-1, *shape[-3:]))
 
     def blur(images):
+        shape = ops.shape(images)
+        images = ops.reshape(images, (-1, *shape[-3:]))
         images = _gaussian(images, 1, inside=variant == "per_channel")
         images = _gaussian(images, 2, inside=variant == "per_channel")
-        return _gaussian(images, 3) if variant == "3d" else images
+        if variant == "3d":
+            images = _gaussian_across_channels(images)
+        return ops.reshape(images, (*shape[:-3], *ops.shape(images)[1:]))
 
+    a, b = y_true, y_pred
     c1, c2 = 0.01**2, 0.03**2
     mean_a, mean_b = blur(a), blur(b)
     var_a = blur(a * a) - mean_a**2
@@ -76,7 +79,7 @@ def ssim(y_true, y_pred, crop_border=0, variant="per_channel"):
         * (2 * covariance + c2)
         / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))
     )
-    return ops.reshape(ops.mean(similarity, axis=(1, 2, 3)), shape[:-3])
+    return ops.mean(similarity, axis=(-3, -2, -1))
 
 
 def _prepare(y_true, y_pred, crop_border, luma):
@@ -93,10 +96,28 @@ def _prepare(y_true, y_pred, crop_border, luma):
 
 
 def _gaussian(images, axis, inside=False):
-    """11-tap Gaussian along an axis; borders are replicated, or `inside` only."""
-    offsets = np.arange(-5, 6)
-    taps = np.exp(-(offsets**2) / (2 * 1.5**2))
-    return filter_axis(images, taps / taps.sum(), axis, inside)
+    """11-tap Gaussian along axis 1 or 2; borders are replicated, or `inside` only."""
+    reach = len(_TAPS) // 2
+    if not inside:
+        size = ops.shape(images)[axis]
+        positions = ops.clip(ops.arange(-reach, size + reach), 0, size - 1)
+        images = ops.take(images, positions, axis=axis)
+    # A convolution takes a fifth of the time of eleven shifted copies.
+    kernel = _TAPS.reshape((-1, 1, 1, 1) if axis == 1 else (1, -1, 1, 1))
+    kernel = np.tile(kernel, (1, 1, images.shape[-1], 1))
+    return ops.depthwise_conv(images, ops.cast(kernel, images.dtype), padding="valid")
+
+
+def _gaussian_across_channels(images):
+    """11-tap Gaussian along the last axis; the first and last are replicated."""
+    channels = images.shape[-1]
+    weights = np.zeros((channels, channels))
+    for target in range(channels):
+        sources = np.clip(
+            np.arange(len(_TAPS)) + target - len(_TAPS) // 2, 0, channels - 1
+        )
+        np.add.at(weights[:, target], sources, _TAPS)
+    return ops.matmul(images, ops.cast(weights, images.dtype))
 
 
 def finite_psnr(y_true, y_pred):

@@ -292,7 +292,7 @@ def test_evaluate_pairs(preset, photos, tmp_path, capfd):
     table = capfd.readouterr().out
     assert "2 images" in table
     best = next(line for line in table.splitlines() if "oracle" in line)
-    assert best.split()[2:] == ["100.00", "+0.00"]
+    assert best.split()[2:4] == ["100.00", "+0.00"]
     assert run("evaluate", "--preset", preset, "--pairs", photos, photos) == 2
     assert "11 x 11" in capfd.readouterr().err
 

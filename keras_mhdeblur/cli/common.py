@@ -57,14 +57,24 @@ def positive(text):
     return number
 
 
-def load_preset(preset):
+def whole_number(text):
+    try:
+        number = int(text)
+    except ValueError:
+        number = -1
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"must be a whole number, not {text!r}")
+    return number
+
+
+def load_preset(preset, option="--preset"):
     with quiet_import():
         from keras_mhdeblur import presets
 
     try:
         return presets.from_preset(preset)
     except (ValueError, OSError) as error:
-        raise UsageError(f"--preset {preset}: {one_line(error)}") from None
+        raise UsageError(f"{option} {preset}: {one_line(error)}") from None
 
 
 def one_line(error):

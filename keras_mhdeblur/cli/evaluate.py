@@ -1,5 +1,7 @@
 """`mhdeblur evaluate`: the scores of a preset on pairs of images."""
 
+import csv
+import io
 import json
 from pathlib import Path
 
@@ -17,7 +19,7 @@ def add_parser(commands):
         "evaluate",
         help="score a model on pairs of images",
         description="Scores a model, beside the blurry input itself, on the pairs of "
-        "two folders or on photos that are blurred for it.",
+        "two folders, of a benchmark, or on photos that are blurred for it.",
     )
     add = parser.add_argument
     add_preset_option(add)
@@ -34,51 +36,163 @@ def add_parser(commands):
         help="sharp photos; 4 patches of 256 pixels of each are blurred as the "
         "preset's recipe does it",
     )
-    add("--output", "-o", metavar="FILE", help="also write the scores as JSON")
+    source.add_argument(
+        "--data",
+        metavar="ROOT",
+        help="the test pairs of --benchmark, found below this folder",
+    )
+    add(
+        "--benchmark",
+        metavar="NAME",
+        help="gopro, hide, realblur_j, realblur_r or reds: what --data holds, and for "
+        "--protocol paper what --pairs are from",
+    )
+    add(
+        "--protocol",
+        choices=("plain", "paper"),
+        default="plain",
+        help="plain: whole images as 8-bit files; paper: what the official code did "
+        "with this network on --benchmark (default: %(default)s)",
+    )
+    add(
+        "--baseline",
+        metavar="PRESET",
+        help="another preset to score on the same images",
+    )
+    add(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="also write the scores: .json the means, .csv one row per image",
+    )
     parser.set_defaults(run=_evaluate)
 
 
 def _evaluate(options):
+    output = options.output and Path(options.output)
+    if output:
+        _check_output(output)
     with quiet_import():
-        from keras_mhdeblur import data
+        from keras_mhdeblur.data.images import write_atomically
         from keras_mhdeblur.inference import evaluate
-        from keras_mhdeblur.training import recipes
 
     model = load_preset(options.preset)
+    baseline = None
+    if options.baseline:
+        baseline = load_preset(options.baseline, "--baseline")
     try:
-        if options.pairs:
-            pairs = data.paired_folder(*options.pairs, patch_size=None)
-        else:
-            recipe = recipes.load_recipe(recipe_path(options.preset))
-            pairs = recipes.evaluation_pairs(recipe, options.photos)
-        scores = evaluate(model, pairs, progress=True)
+        pairs, names = _pairs(options)
+        scores = evaluate(
+            model,
+            pairs,
+            protocol=options.protocol,
+            benchmark=options.benchmark,
+            baseline=baseline,
+            per_image=True,
+            progress=True,
+        )
     except ValueError as error:
         raise UsageError(str(error)) from None
+    rows = scores.pop("per_image")
+    scores = {"preset": options.preset, **scores}
+    if baseline is not None:
+        scores["baseline"] = {"preset": options.baseline, **scores["baseline"]}
     print(_score_table(scores))
-    if options.output:
-        Path(options.output).write_text(json.dumps(scores, indent=2) + "\n")
+    if output:
+        text = json.dumps(scores, indent=2) + "\n"
+        if output.suffix.lower() == ".csv":
+            text = _csv(rows, names)
+        try:
+            write_atomically(output, text.encode())
+        except OSError as error:
+            raise UsageError(f"--output {output}: {error.strerror}") from None
     return 0
 
 
+def _check_output(path):
+    """Before the work: a long evaluation shall not end without its file."""
+    if path.suffix.lower() not in (".json", ".csv"):
+        raise UsageError(f"--output must be a .json or .csv file, not {path}")
+    if not path.parent.is_dir():
+        raise UsageError(f"--output {path}: there is no folder {path.parent}")
+
+
+def _pairs(options):
+    """The pairs of images, and their names or None."""
+    with quiet_import():
+        from keras_mhdeblur import data
+        from keras_mhdeblur.training import recipes
+
+    if options.pairs:
+        files = data.list_pairs(*options.pairs)
+        names = [blurry.relative_to(options.pairs[0]) for blurry, _ in files]
+        pairs = data.paired_files(files, patch_size=None)
+        return pairs, [name.as_posix() for name in names]
+    if options.data:
+        if not options.benchmark:
+            raise UsageError("--data needs --benchmark")
+        split = "val" if options.benchmark == "reds" else "test"
+        found = data.benchmark(options.benchmark, options.data, split)
+        names = [blurry.relative_to(options.data).as_posix() for blurry, _ in found]
+        return found.dataset(patch_size=None), names
+    recipe = recipes.load_recipe(recipe_path(options.preset))
+    return recipes.evaluation_pairs(recipe, options.photos), None
+
+
+def _csv(rows, names):
+    """A table with a row per image."""
+    names = names or range(1, len(rows) + 1)
+    file = io.StringIO()
+    writer = csv.DictWriter(file, ["image", *rows[0]], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({"image": name, **row} for name, row in zip(names, rows))
+    return file.getvalue()
+
+
+_SSIM_TITLES = {"ssim": "SSIM", "ssim_3d": "SSIM 3-D", "ssim_luma": "SSIM luma"}
+
+
 def _score_table(scores):
-    lines = [f"{scores['images']} images         PSNR dB     gain     SSIM  SSIM 3-D"]
-    input_psnr = scores["input"]["psnr"]
-    labels = {
-        "input": "blurry input",
-        "mean": "mean",
-        "medoid": "medoid",
-        "single": "single {}, {}".format(*scores["single"]["pair"]),
-        "overall": "best (oracle)",
-    }
-    for name, label in labels.items():
-        row = scores[name]
-        line = f"{label:20}{row['psnr']:8.2f} {row['psnr'] - input_psnr:+8.2f}"
-        if "ssim" in row:
-            line += f" {row['ssim']:8.4f}  {row['ssim_3d']:8.4f}"
-        lines.append(line)
-    lines.append(
-        f"smallest gain of the mean in an image: {scores['smallest_gain']:+.2f}"
-    )
-    usage = " ".join(f"{share:.2f}" for share in scores["usage"])
-    lines.append(f"share of images where each hypothesis is the best: {usage}")
+    keys = [key for key in _SSIM_TITLES if key in scores["input"]]
+    rows = {"blurry input": scores["input"], **_image_rows(scores)}
+    baseline = scores.get("baseline")
+    if baseline:
+        for label, row in _image_rows(baseline).items():
+            rows[f"baseline {label}"] = row
+    width = max(len(label) for label in rows) + 2
+    lines = [
+        "{preset}, {images} images, protocol {protocol[name]}".format(**scores),
+        " " * width
+        + " PSNR dB    gain"
+        + "".join(f"{_SSIM_TITLES[k]:>11}" for k in keys),
+    ]
+    for label, row in rows.items():
+        gain = row["psnr"] - scores["input"]["psnr"]
+        line = f"{label:{width}}{row['psnr']:8.2f}{gain:+8.2f}"
+        lines.append(line + "".join(f"{row[key]:11.4f}" for key in keys if key in row))
+    lines += [
+        f"smallest gain of the mean in an image: {scores['smallest_gain']:+.2f} dB",
+        "",
+        "hypothesis   PSNR dB   best in   PSNR dB there",
+    ]
+    for name, psnr, usage, winner in zip(
+        scores["hypotheses"],
+        scores["psnr_per_hypothesis"],
+        scores["usage"],
+        scores["winner_psnr"],
+    ):
+        there = "-" if winner is None else f"{winner:.2f}"
+        lines.append(f"{name:10}{psnr:10.2f}{usage:10.0%}{there:>16}")
     return "\n".join(lines)
+
+
+def _image_rows(scores):
+    """Label -> scores of the images that a model gives; one head gives one."""
+    single = "+".join(str(head) for head in sorted({*scores["single"]["pair"]}))
+    rows = {
+        "mean": scores["mean"],
+        "medoid": scores["medoid"],
+        f"single {single}": scores["single"],
+        "best (oracle)": scores["overall"],
+    }
+    return rows if scores["num_heads"] > 1 else {"one head": scores["mean"]}

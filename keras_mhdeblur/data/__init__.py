@@ -1,13 +1,45 @@
 """Data: image files, folders of pairs, and blur synthesis."""
 
-from keras_mhdeblur.data.folders import list_images, paired_folder, synthesized_folder
+from keras_mhdeblur.data.alignment import align_for_scoring
+from keras_mhdeblur.data.benchmarks import (
+    Benchmark,
+    Exposure,
+    benchmark,
+    benchmark_folder,
+    gopro_latent_frames,
+)
+from keras_mhdeblur.data.folders import (
+    list_images,
+    list_pairs,
+    paired_files,
+    paired_folder,
+    synthesized_folder,
+)
+from keras_mhdeblur.data.frames import blur_from_frames, open_frames
 from keras_mhdeblur.data.images import ImageFileError, read_image, write_image
+from keras_mhdeblur.data.pairs import pairs_from_frames, pairs_from_photo
+from keras_mhdeblur.data.prepared import prepare, prepared_folder, prepared_size
 from keras_mhdeblur.data.synthesis import synthesize_motion_blur
 
 __all__ = [
+    "Benchmark",
+    "Exposure",
     "ImageFileError",
+    "align_for_scoring",
+    "benchmark",
+    "benchmark_folder",
+    "blur_from_frames",
+    "gopro_latent_frames",
     "list_images",
+    "list_pairs",
+    "open_frames",
+    "paired_files",
     "paired_folder",
+    "pairs_from_frames",
+    "pairs_from_photo",
+    "prepare",
+    "prepared_folder",
+    "prepared_size",
     "read_image",
     "synthesize_motion_blur",
     "synthesized_folder",

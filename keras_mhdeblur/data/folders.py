@@ -5,6 +5,7 @@ import pathlib
 import tensorflow as tf
 from PIL import Image
 
+from keras_mhdeblur.data.patches import random_patches, to_unit
 from keras_mhdeblur.data.synthesis import synthesize_motion_blur
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
@@ -52,24 +53,45 @@ def paired_folder(
         ValueError: files are broken, without partner, of different sizes or smaller
             than a patch; the message names them.
     """
-    pairs = _matching_files(blur_dir, sharp_dir, patch_size, skip_broken)
+    problems = {
+        files: problem or _pair_problem(files, patch_size)
+        for files, problem in match_folders(blur_dir, sharp_dir).items()
+    }
+    return _pair_dataset(
+        _sound(problems, skip_broken, "pairs"), patch_size, batch_size, augment,
+        crops_per_image, seed, stream_from,
+    )  # fmt: skip
 
-    def load(paths):
-        # One array, so that both are cropped and turned alike.
-        return tf.concat([_decode(paths[0]), _decode(paths[1])], axis=-1)
 
-    paths = tf.constant([[str(blur), str(sharp)] for blur, sharp in pairs])
-    if patch_size is None:
-        dataset = tf.data.Dataset.from_tensor_slices(paths)
-        dataset = dataset.map(load, tf.data.AUTOTUNE).batch(1)
-    else:
-        dataset = _patches(
-            paths, load, patch_size, crops_per_image, augment, seed, batch_size,
-            stream_from,
-        )  # fmt: skip
-        dataset = dataset.map(lambda patches, seeds: patches)
-    dataset = dataset.map(lambda both: (_unit(both[..., :3]), _unit(both[..., 3:])))
-    return dataset.prefetch(tf.data.AUTOTUNE)
+def paired_files(
+    pairs,
+    patch_size=256,
+    batch_size=8,
+    *,
+    augment=True,
+    crops_per_image=1,
+    seed=0,
+    skip_broken=False,
+    stream_from=None,
+):
+    """Pairs of blurry and sharp images, given as a list.
+
+    Args:
+        pairs: iterable of (blurry path, sharp path), for example a `Benchmark`.
+        patch_size, batch_size, augment, crops_per_image, seed, skip_broken,
+            stream_from: as in `paired_folder`.
+
+    Returns:
+        `tf.data.Dataset` of (blurry, sharp), float32 (B, H, W, 3) in [0, 1].
+
+    Raises:
+        ValueError: files are broken, of different sizes or smaller than a patch; the
+            message names them.
+    """
+    return _pair_dataset(
+        sound_pairs(pairs, patch_size, skip_broken), patch_size, batch_size, augment,
+        crops_per_image, seed, stream_from,
+    )  # fmt: skip
 
 
 def synthesized_folder(
@@ -107,14 +129,14 @@ def synthesized_folder(
     photos = list_images(photo_dir)
     problems = {photo: _problem(photo, source_size) for photo in photos}
     photos = _sound(problems, skip_broken, "photos")
-    dataset = _patches(
+    dataset = random_patches(
         tf.constant([str(photo) for photo in photos]), _decode, source_size,
         crops_per_image, augment, seed, batch_size, stream_from,
     )  # fmt: skip
 
     def blurred(patches, seeds):
         return synthesize_motion_blur(
-            _unit(patches), seeds, max_path=max_path, margin=margin, **blur
+            to_unit(patches), seeds, max_path=max_path, margin=margin, **blur
         )
 
     return dataset.map(blurred, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
@@ -142,29 +164,111 @@ def list_images(folder):
     return files
 
 
-def _matching_files(blur_dir, sharp_dir, patch_size, skip_broken):
-    folders = blur_dir, sharp_dir
-    blurry, sharp = (_files_by_name(folder) for folder in folders)
-    problems = {}
+def match_folders(blur_dir, sharp_dir, name_of=None):
+    """Files of two folders with equal names.
+
+    Args:
+        blur_dir, sharp_dir: folders, searched recursively.
+        name_of: function of a path relative to its folder; files whose names are equal
+            are a pair. By default the path without its suffix.
+
+    Returns:
+        Dictionary, sorted by name: (blurry path, sharp path) -> None, and for files
+        that are no pair their paths -> what is wrong, with the name of a file.
+
+    Raises:
+        ValueError: a folder does not exist or holds no image.
+    """
+    name_of = name_of or (lambda path: path.with_suffix(""))
+    blurry, sharp = (_files_by_name(f, name_of) for f in (blur_dir, sharp_dir))
+    matches = {}
     for name in sorted(blurry.keys() | sharp.keys()):
-        files = [*blurry.get(name, ()), *sharp.get(name, ())]
-        if len(files) == 2 and name in blurry and name in sharp:
-            problems[tuple(files)] = _pair_problem(files, patch_size)
-        elif name in blurry and name in sharp:
-            others = ", ".join(str(file) for file in files[1:])
-            problems[tuple(files)] = f"{files[0]}: has the same name as {others}"
-        else:
+        files = (*blurry.get(name, ()), *sharp.get(name, ()))
+        matches[files] = None
+        if name not in blurry or name not in sharp:
             missing = sharp_dir if name in blurry else blur_dir
-            problems[tuple(files)] = f"{files[0]}: no partner in {missing}"
+            matches[files] = f"{files[0]}: no partner in {missing}"
+        elif len(files) > 2:
+            others = ", ".join(str(file) for file in files[1:])
+            matches[files] = f"{files[0]}: has the same name as {others}"
+    return matches
+
+
+def list_pairs(blur_dir, sharp_dir, skip_broken=False):
+    """Pairs of files with equal names in two folders, sorted.
+
+    Args:
+        blur_dir, sharp_dir: folders; a pair has the same path in both (the suffix may
+            differ).
+        skip_broken: leave out files without partner instead of raising.
+
+    Returns:
+        List of (blurry path, sharp path).
+
+    Raises:
+        ValueError: files have no partner; the message names them.
+    """
+    return _sound(match_folders(blur_dir, sharp_dir), skip_broken, "pairs")
+
+
+def sound_pairs(pairs, min_size=None, skip_broken=False):
+    """The pairs of files that can be decoded and have one size.
+
+    Args:
+        pairs: iterable of (blurry path, sharp path).
+        min_size: pixels both sides of an image must have, or None.
+        skip_broken: leave out the others instead of raising.
+
+    Returns:
+        List of (blurry path, sharp path).
+
+    Raises:
+        ValueError: the message names the files that cannot be used.
+    """
+    pairs = [tuple(map(pathlib.Path, pair)) for pair in pairs]
+    if not pairs:
+        raise ValueError("`pairs` must hold at least one pair. Received: pairs=[]")
+    problems = {pair: _pair_problem(pair, min_size) for pair in pairs}
     return _sound(problems, skip_broken, "pairs")
 
 
-def _files_by_name(folder):
-    """Lists of the files with equal path below the folder but for the suffix."""
+def decoded_pairs(pairs):
+    """Whole images of pairs of files, in their order.
+
+    Args:
+        pairs: list of (blurry path, sharp path), each of one size.
+
+    Returns:
+        `tf.data.Dataset` of uint8 (H, W, 6), blurry and sharp channels.
+    """
+    dataset = tf.data.Dataset.from_tensor_slices(_path_tensor(pairs))
+    return dataset.map(_decode_pair, tf.data.AUTOTUNE)
+
+
+def _pair_dataset(
+    pairs, patch_size, batch_size, augment, crops_per_image, seed, stream_from
+):
+    """Dataset of (blurry, sharp) of sound pairs; see `paired_folder`."""
+    if patch_size is None:
+        dataset = decoded_pairs(pairs).batch(1)
+    else:
+        dataset = random_patches(
+            _path_tensor(pairs), _decode_pair, patch_size, crops_per_image, augment,
+            seed, batch_size, stream_from,
+        ).map(lambda patches, seeds: patches)  # fmt: skip
+    dataset = dataset.map(lambda both: (to_unit(both[..., :3]), to_unit(both[..., 3:])))
+    return dataset.prefetch(tf.data.AUTOTUNE)
+
+
+def _path_tensor(pairs):
+    return tf.constant([[str(blurry), str(sharp)] for blurry, sharp in pairs])
+
+
+def _files_by_name(folder, name_of):
+    """Lists of the files of equal names below the folder."""
     files = {}
     for path in list_images(folder):
-        name = path.relative_to(folder).with_suffix("")
-        files.setdefault(name, []).append(path)
+        files.setdefault(name_of(path.relative_to(folder)), []).append(path)
     return files
 
 
@@ -245,74 +349,6 @@ def _decode(path):
     return image
 
 
-def _unit(images):
-    return tf.cast(images, tf.float32) / 255.0
-
-
-def _patches(
-    paths, load, size, crops_per_image, augment, seed, batch_size, stream_from
-):
-    """Dataset of (patches (B, size, size, C) uint8, seeds (B,) int32).
-
-    Everything random is a function of `seed` and the running number of the visit to
-    an image, so that a stream can start anywhere.
-    """
-    count = int(paths.shape[0])
-    seed = int(seed) % 2**31
-
-    def crops_of(visit):
-        epoch, position = visit // count, visit % count
-        order_seed = tf.stack([tf.cast(seed, tf.int64), epoch])
-        index = tf.random.experimental.index_shuffle(
-            position, tf.cast(order_seed, tf.int32), count - 1
-        )
-        image = load(paths[index])
-
-        def crop(k):
-            sample = visit * crops_per_image + k
-            seeds = tf.stack([tf.cast(seed, tf.int64), sample])
-            draws = tf.random.stateless_uniform((5,), seeds)
-            limits = tf.cast(tf.shape(image)[:2] - size + 1, tf.float32)
-            y, x = tf.unstack(tf.cast(draws[:2] * limits, tf.int32))
-            patch = image[y : y + size, x : x + size]
-            if augment:
-                for index, flip in enumerate((_flip_rows, _flip_columns, _turn)):
-                    patch = tf.cond(
-                        draws[2 + index] < 0.5,
-                        lambda flip=flip, patch=patch: flip(patch),
-                        lambda patch=patch: patch,
-                    )
-            patch = tf.ensure_shape(patch, (size, size, None))
-            return patch, tf.cast((sample + seed) % 2**31, tf.int32)
-
-        return tf.data.Dataset.range(crops_per_image, output_type=tf.int64).map(crop)
-
-    if stream_from is None:
-        # Another number for every pass over the dataset.
-        passes = tf.data.Dataset.random(seed, rerandomize_each_iteration=True).take(1)
-        visits = passes.flat_map(
-            lambda number: tf.data.Dataset.range(count).map(
-                lambda position: (number % 2**20) * count + position
-            )
-        )
-    else:
-        first = stream_from * batch_size // crops_per_image
-        visits = tf.data.Dataset.counter(first, dtype=tf.int64)
-    dataset = visits.interleave(
-        crops_of, cycle_length=4, num_parallel_calls=2, deterministic=True
-    )
-    if crops_per_image > 1:
-        dataset = dataset.shuffle(8 * crops_per_image, seed)
-    return dataset.batch(batch_size, drop_remainder=True)
-
-
-def _flip_rows(patch):
-    return patch[::-1]
-
-
-def _flip_columns(patch):
-    return patch[:, ::-1]
-
-
-def _turn(patch):
-    return tf.transpose(patch, (1, 0, 2))
+def _decode_pair(paths):
+    """Two files to uint8 (H, W, 6): one array, so that both are cropped alike."""
+    return tf.concat([_decode(paths[0]), _decode(paths[1])], axis=-1)

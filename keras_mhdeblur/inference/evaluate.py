@@ -1,97 +1,227 @@
 """Scores of a model on pairs of blurry and sharp images."""
 
+import dataclasses
+
 import numpy as np
 
 from keras_mhdeblur import metrics
 from keras_mhdeblur.inference import selection
 from keras_mhdeblur.inference.progress import ProgressBar
-from keras_mhdeblur.inference.runner import NetworkRunner
-from keras_mhdeblur.layers import pair_indices
+from keras_mhdeblur.inference.protocols import SSIM_KEYS, get_protocol
 
 
-def evaluate(model, pairs, *, progress=False):
+def evaluate(
+    model,
+    pairs,
+    *,
+    protocol="plain",
+    benchmark=None,
+    baseline=None,
+    per_image=False,
+    progress=False,
+):
     """Scores hypotheses and their mean beside the blurry input itself.
 
-    Images are compared as 8-bit files would be: clipped to [0, 1], rounded to 256
-    levels, whole, in RGB. Every image counts the same.
+    Every image counts the same. PSNR is of all pixels and channels of an image, at
+    most 100 dB, and averaged in dB. There is no LPIPS: Keras and TensorFlow have no
+    well-kept implementation (keras-team/keras#20844 was never merged).
 
     Args:
         model: `Deblurrer`.
-        pairs: `tf.data.Dataset` or iterable of (blurry, sharp), both (B, H, W, 3) in
-            [0, 1]; sizes may change from batch to batch.
+        pairs: `tf.data.Dataset` or iterable of (blurry, sharp), both float
+            (B, H, W, 3) in [0, 1]; sizes may change from batch to batch.
+        protocol: "plain", "paper" or a `Protocol`; see `get_protocol`.
+        benchmark: name of the benchmark that the pairs are from, for "paper".
+        baseline: another `Deblurrer` to score on the same images.
+        per_image: whether to add the scores of every image.
         progress: whether to show a progress bar on stderr.
 
     Returns:
-        Dictionary. "images": their number. "psnr" in dB and, of the first three,
-        "ssim" (per channel) and "ssim_3d" (as the papers have it), averaged over the
-        images, of: "input", the blurry image; "mean", the mean of the hypotheses;
-        "medoid", the hypothesis nearest to it; "single", the hypothesis that is best
-        on average, and its "pair" of heads (i, j); "overall", the best hypothesis of
-        every image, which needs the label to choose. "usage": share of the images for
-        which each hypothesis is the best. "smallest_gain": PSNR of the mean less that
-        of the input, in the image where it is least.
+        Dictionary that JSON can hold.
+
+        - "images": their number. "protocol": the fields of the `Protocol`.
+        - "num_heads": K. "combine_heads": whether heads are averaged in pairs.
+          "hypotheses": names of the K' hypotheses, "0+1" the average of 0 and 1.
+        - Dictionaries of "psnr" in dB, "ssim" (per channel), "ssim_3d" and
+          "ssim_luma", averaged over the images. "input": of the blurry image. "mean":
+          of the mean of the hypotheses. "medoid": of the hypothesis nearest to it.
+          "single": of the hypothesis whose PSNR is best on average (arXiv 2208.13029,
+          eq. 7b), with its "pair" of heads (i, j). "overall": of the best hypothesis
+          of every image (eq. 7a), for each score by itself; it needs the label to
+          choose.
+        - "smallest_gain": PSNR of the mean less that of the input, in dB, in the image
+          where it is least.
+        - Lists in the order of "hypotheses". "psnr_per_hypothesis": mean PSNR.
+          "usage": share of the images for which each has the best PSNR.
+          "winner_psnr": mean PSNR over those images, None where there are none.
+        - "pair_psnr": K lists of K numbers, the mean PSNR of the average of the heads
+          i and j, also for a model that does not combine them (Fig. 6).
+        - "baseline", if given: a dictionary like this one.
+        - "per_image", if asked for: a flat dictionary for every image, with the
+          "winner" and "psnr_<hypothesis>" besides the scores, "mean_psnr" and so on.
+
+    Raises:
+        ValueError: there is no pair, images are of another type, shape or too small,
+            or there is no such protocol.
     """
-    heads_of = NetworkRunner.of(model).heads
-    rows = []
+    scorer = _Scorer(model, get_protocol(protocol, model, benchmark))
+    scorers = {"": scorer}
+    if baseline is not None:
+        own = get_protocol(protocol, baseline, benchmark)
+        scorers["baseline_"] = _Scorer(baseline, own)
+    inputs = []
     bar = None
     for blurry, sharp in pairs:
         for one, label in zip(np.asarray(blurry), np.asarray(sharp)):
+            _check_pair(one, label)
             if bar is None and progress:
                 bar = ProgressBar(_count(pairs, len(blurry)))
-            rows.append(_scores(heads_of(one), one, label, model.combine_heads))
+            inputs.append(scorer.scores(one, label))
+            for each in scorers.values():
+                each.add(one, label)
             if bar is not None:
                 bar.finish()
     if bar is not None:
         bar.close()
-    if not rows:
+    if not inputs:
         raise ValueError("`pairs` must hold at least one pair. Received: no pair")
 
-    psnr = np.array([row["hypotheses"] for row in rows])
-    pairs_of_heads = pair_indices(model.num_heads)
-    if not model.combine_heads:
-        pairs_of_heads = [(k, k) for k in range(model.num_heads)]
-    single = int(np.argmax(psnr.mean(axis=0)))
-    best = psnr.argmax(axis=1)
-    result = {"images": len(rows)}
-    for name in ("input", "mean", "medoid"):
-        values = np.mean([row[name] for row in rows], axis=0)
-        names = ("psnr", "ssim", "ssim_3d")
-        result[name] = {key: _round(value) for key, value in zip(names, values)}
-    result["single"] = {
-        "psnr": _round(psnr[:, single].mean()),
-        "pair": list(pairs_of_heads[single]),
-    }
-    result["overall"] = {"psnr": _round(psnr.max(axis=1).mean())}
-    result["usage"] = [_round(np.mean(best == k)) for k in range(psnr.shape[1])]
-    gains = [row["mean"][0] - row["input"][0] for row in rows]
-    result["smallest_gain"] = _round(min(gains))
+    inputs = {key: np.array([row[key] for row in inputs]) for key in inputs[0]}
+    result = {"images": len(inputs["psnr"]), "input": _mean(inputs)}
+    result |= scorer.summary(inputs["psnr"])
+    if baseline is not None:
+        result["baseline"] = scorers["baseline_"].summary(inputs["psnr"])
+    if per_image:
+        columns = {f"input_{key}": values for key, values in inputs.items()}
+        for prefix, each in scorers.items():
+            columns |= {prefix + key: value for key, value in each.columns().items()}
+        result["per_image"] = [
+            {key: _plain(values[index]) for key, values in columns.items()}
+            for index in range(result["images"])
+        ]
     return result
 
 
-def _scores(heads, blurry, sharp, combine_heads):
-    """PSNR, SSIM and 3-D SSIM of the single images, PSNR of the hypotheses."""
-    sharp = _quantize(sharp)
-    hypotheses = selection.combine(heads, combine_heads)
-    medoid = selection.medoid_weights(heads, combine_heads)
-    images = {
-        "input": blurry,
-        "mean": heads.mean(axis=0),
-        "medoid": np.tensordot(medoid, heads, 1),
-    }
-    psnr = metrics.finite_psnr
-    scores = {"hypotheses": np.asarray(psnr(sharp, _quantize(hypotheses)))}
-    for name, image in images.items():
-        image = _quantize(image)
-        scores[name] = [
-            float(psnr(sharp, image)),
-            float(metrics.ssim(sharp, image)),
-            float(metrics.ssim(sharp, image, variant="3d")),
-        ]
-    return scores
+class _Scorer:
+    """Collects the scores of one model."""
+
+    def __init__(self, model, protocol):
+        self.protocol = protocol.of(model)
+        self.heads_of = protocol.head_function(model)
+        self.num_heads = model.num_heads
+        self.combine_heads = model.combine_heads
+        self.pairs = selection.head_pairs(model.num_heads, model.combine_heads)
+        self.names = selection.hypothesis_names(model.num_heads, model.combine_heads)
+        self.rows = []
+
+    def scores(self, image, sharp, ssim=True):
+        """PSNR and SSIM of an image (H, W, C)."""
+        image, sharp = self.protocol.compared(image), self.protocol.compared(sharp)
+        scores = {"psnr": float(metrics.finite_psnr(sharp, image))}
+        for variant in self.protocol.ssim if ssim else ():
+            value = metrics.ssim(sharp, image, variant=variant)
+            scores[SSIM_KEYS[variant]] = float(value)
+        return scores
+
+    def add(self, blurry, sharp):
+        """Scores the hypotheses of an image."""
+        heads = self.heads_of(blurry)
+        hypotheses = []
+        pair_psnr = np.zeros((self.num_heads, self.num_heads))
+        # One by one: all hypotheses of a large image at once would take too much.
+        for i, j in selection.head_pairs(self.num_heads, True):
+            hypothesis = (i, j) in self.pairs
+            scores = self.scores(0.5 * (heads[i] + heads[j]), sharp, ssim=hypothesis)
+            pair_psnr[i, j] = pair_psnr[j, i] = scores["psnr"]
+            if hypothesis:
+                hypotheses.append(scores)
+        medoid = selection.medoid_index(heads, self.combine_heads)
+        self.rows.append(
+            {
+                "mean": self.scores(heads.mean(axis=0), sharp),
+                "medoid": hypotheses[medoid],
+                "hypotheses": hypotheses,
+                "pair_psnr": pair_psnr,
+            }
+        )
+
+    def images(self):
+        """Scores of single images: name -> {score -> (N,)}."""
+        hypotheses = self._hypotheses()
+        single = self._single()
+        return {
+            "mean": self._of("mean"),
+            "medoid": self._of("medoid"),
+            "single": {key: values[:, single] for key, values in hypotheses.items()},
+            "overall": {key: values.max(axis=1) for key, values in hypotheses.items()},
+        }
+
+    def columns(self):
+        """Columns of the table of images: name -> (N,)."""
+        psnr = self._hypotheses()["psnr"]
+        columns = {
+            f"{name}_{key}": values
+            for name, scores in self.images().items()
+            for key, values in scores.items()
+        }
+        columns["winner"] = [self.names[best] for best in psnr.argmax(axis=1)]
+        for index, name in enumerate(self.names):
+            columns[f"psnr_{name}"] = psnr[:, index]
+        return columns
+
+    def summary(self, input_psnr):
+        """The result's entries on this model."""
+        images = self.images()
+        psnr = self._hypotheses()["psnr"]
+        best = psnr.argmax(axis=1)
+        wins = [best == index for index in range(len(self.names))]
+        summary = {name: _mean(scores) for name, scores in images.items()}
+        summary["single"]["pair"] = list(self.pairs[self._single()])
+        pair_psnr = np.mean([row["pair_psnr"] for row in self.rows], axis=0)
+        return {
+            "protocol": dataclasses.asdict(self.protocol),
+            "num_heads": self.num_heads,
+            "combine_heads": self.combine_heads,
+            "hypotheses": self.names,
+            **summary,
+            "smallest_gain": _plain(np.min(images["mean"]["psnr"] - input_psnr)),
+            "psnr_per_hypothesis": [_plain(value) for value in psnr.mean(axis=0)],
+            "usage": [_plain(np.mean(won)) for won in wins],
+            "winner_psnr": [
+                _plain(psnr[won, index].mean()) if won.any() else None
+                for index, won in enumerate(wins)
+            ],
+            "pair_psnr": [[_plain(value) for value in row] for row in pair_psnr],
+        }
+
+    def _of(self, name):
+        return {
+            key: np.array([row[name][key] for row in self.rows])
+            for key in self.rows[0][name]
+        }
+
+    def _hypotheses(self):
+        """Scores of the hypotheses: score -> (N, K')."""
+        return {
+            key: np.array([[h[key] for h in row["hypotheses"]] for row in self.rows])
+            for key in self.rows[0]["mean"]
+        }
+
+    def _single(self):
+        return int(np.argmax(self._hypotheses()["psnr"].mean(axis=0)))
 
 
-def _quantize(image):
-    return (np.rint(255 * np.clip(image, 0, 1)) / 255).astype("float32")
+def _check_pair(blurry, sharp):
+    if blurry.dtype.kind != "f" or sharp.dtype.kind != "f":
+        raise ValueError(
+            "`pairs` must hold float images in [0, 1]. "
+            f"Received: pairs of {blurry.dtype} and {sharp.dtype}"
+        )
+    if blurry.ndim != 3 or blurry.shape != sharp.shape:
+        raise ValueError(
+            "`pairs` must hold batches (B, H, W, 3), blurry and sharp of one shape. "
+            f"Received: pairs of images {blurry.shape} and {sharp.shape}"
+        )
 
 
 def _count(pairs, batch):
@@ -101,5 +231,10 @@ def _count(pairs, batch):
     return len(pairs) * batch if hasattr(pairs, "__len__") else 1
 
 
-def _round(value):
-    return round(float(value), 4)
+def _mean(scores):
+    return {key: _plain(values.mean()) for key, values in scores.items()}
+
+
+def _plain(value):
+    """A name as it is, a number in Python's type with 4 decimals."""
+    return value if isinstance(value, str) else round(float(value), 4)

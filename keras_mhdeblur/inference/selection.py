@@ -20,6 +20,13 @@ def hypothesis_names(num_heads, combine_heads):
     return [str(i) if i == j else f"{j}+{i}" for i, j in pair_indices(num_heads)]
 
 
+def head_pairs(num_heads, combine_heads):
+    """Heads (i, j), j <= i, whose average is each hypothesis, in order."""
+    if combine_heads:
+        return pair_indices(num_heads)
+    return [(head, head) for head in range(num_heads)]
+
+
 def combine(heads, combine_heads):
     """Hypotheses (K', ...) of head images (K, ...), not clipped."""
     if not combine_heads:
@@ -86,14 +93,17 @@ def medoid_weights(heads, combine_heads):
     Returns:
         (K,) that sum to one.
     """
-    count = len(heads)
-    pairs = pair_indices(count) if combine_heads else [(k, k) for k in range(count)]
-    deviation = (heads - heads.mean(axis=0)).reshape(count, -1)
+    pair = head_pairs(len(heads), combine_heads)[medoid_index(heads, combine_heads)]
+    return np.eye(len(heads))[list(pair)].mean(axis=0)
+
+
+def medoid_index(heads, combine_heads):
+    """Index of the hypothesis nearest to the mean, in MSE; see `medoid_weights`."""
+    deviation = (heads - heads.mean(axis=0)).reshape(len(heads), -1)
     # No pair has to be formed: |d_i + d_j|^2 = G_ii + 2 G_ij + G_jj.
     gram = deviation @ deviation.T
-    distance = [gram[i, i] + 2 * gram[i, j] + gram[j, j] for i, j in pairs]
-    i, j = pairs[int(np.argmin(distance))]
-    return np.eye(count)[[i, j]].mean(axis=0)
+    pairs = head_pairs(len(heads), combine_heads)
+    return int(np.argmin([gram[i, i] + 2 * gram[i, j] + gram[j, j] for i, j in pairs]))
 
 
 def select_by(function, hypotheses):

@@ -1,10 +1,8 @@
 """Recipes: a YAML file that says how a model was or is to be trained."""
 
-import csv
+import difflib
 import inspect
-import os
 import pathlib
-import time
 
 import keras
 import yaml
@@ -15,9 +13,14 @@ from keras_mhdeblur.training.optimizers import TorchAdamW
 from keras_mhdeblur.training.schedules import WarmupHoldCosine
 
 _DATA = {
+    "benchmark_folder": data.benchmark_folder,
     "paired_folder": data.paired_folder,
+    "prepared_folder": data.prepared_folder,
     "synthesized_folder": data.synthesized_folder,
 }
+# What `train` itself gives to the data function.
+_FOLDER_ARGUMENTS = ("root", "blur_dir", "sharp_dir", "folder", "photo_dir")
+_STREAM_ARGUMENTS = ("seed", "skip_broken", "stream_from")
 _METRICS = {
     name: getattr(metrics, name)
     for name in (
@@ -35,11 +38,12 @@ _LOSSES = {
 _OPTIMIZERS = {"TorchAdamW": TorchAdamW, "AdamW": keras.optimizers.AdamW}
 _NETWORKS = {name: getattr(networks, name) for name in networks.__all__}
 _SECTIONS = ("network", "model", "data", "loss", "optimizer", "learning_rate")
-_VALUES = ("seed", "steps", "steps_per_epoch", "metrics")
+_VALUES = ("seed", "steps", "steps_per_epoch", "metrics", "progressive")
+_OPTIONAL = ("model", "loss", "metrics", "progressive")
 
 
 def load_recipe(path, settings=()):
-    """Reads a recipe.
+    """Reads a recipe and checks it.
 
     Args:
         path: YAML file.
@@ -49,8 +53,8 @@ def load_recipe(path, settings=()):
         Dictionary.
 
     Raises:
-        ValueError: a section or a setting is unknown or missing, or the file is no
-            recipe.
+        ValueError: the file is no recipe, or a section, an entry, a name or a setting
+            is unknown or missing; the message names it and the nearest known one.
     """
     try:
         recipe = yaml.safe_load(pathlib.Path(path).read_text())
@@ -70,23 +74,52 @@ def load_recipe(path, settings=()):
                 f"Received: setting={setting!r}"
             )
         target[last] = yaml.safe_load(value)
-    expected = {*_SECTIONS, *_VALUES}
-    for wrong, names in (
-        ("unknown", recipe.keys() - expected),
-        ("missing", expected - recipe.keys() - {"metrics", "loss", "model"}),
-    ):
-        if names:
-            raise ValueError(
-                f"The recipe has {wrong} sections: {', '.join(sorted(names))}. "
-                f"Received: path={str(path)!r}"
-            )
+    check_recipe(recipe)
+    return recipe
+
+
+def check_recipe(recipe):
+    """Raises ValueError if anything in a recipe is unknown, missing or contradictory.
+
+    Args:
+        recipe: dictionary of sections.
+    """
+    known = (*_SECTIONS, *_VALUES)
+    _refuse_wrong_names(
+        recipe, known, [name for name in known if name not in _OPTIONAL], "sections"
+    )
     for title in _SECTIONS:
         if not isinstance(recipe.get(title, {}), dict):
             raise ValueError(
                 f"The section {title} must hold entries `key: value`. "
                 f"Received: {title}={recipe[title]!r}"
             )
-    return recipe
+    for title, choices in _CHOICES.items():
+        section = dict(recipe.get(title, {"name": "PSNRLoss"}))
+        function = _chosen(choices, section.pop("name", None), title)
+        if title == "loss":
+            section.pop("relaxation", None)
+        _check_arguments(function, section, title, _GIVEN.get(title, ()))
+    _check_arguments(Deblurrer, recipe.get("model", {}), "model", ("network",))
+    _check_arguments(
+        WarmupHoldCosine, recipe["learning_rate"], "learning_rate", ("total_steps",)
+    )
+    for name in recipe.get("metrics", ()):
+        _chosen(_METRICS, name, "metrics")
+    for stage in recipe.get("progressive", ()):
+        wanted = ("steps", "patch_size", "batch_size")
+        _refuse_wrong_names(stage, wanted, wanted, "entries", "progressive")
+        if stage["steps"] % recipe["steps_per_epoch"]:
+            raise ValueError(
+                "A stage of `progressive` must have whole epochs of `steps_per_epoch`. "
+                f"Received: steps={stage['steps']}"
+            )
+    total = sum(stage["steps"] for stage in recipe.get("progressive", ()))
+    if total not in (0, recipe["steps"]):
+        raise ValueError(
+            f"The stages of `progressive` must have `steps` steps in all, not {total}. "
+            f"Received: steps={recipe['steps']}"
+        )
 
 
 def save_recipe(recipe, path):
@@ -98,76 +131,47 @@ def build_model(recipe):
     """The compiled `Deblurrer` of a recipe, with fresh weights from its seed."""
     keras.utils.set_random_seed(recipe["seed"])
     network = _make(_NETWORKS, recipe["network"], "network")
-    model = _call(Deblurrer, {**recipe.get("model", {}), "network": network}, "model")
-    schedule = _call(
-        WarmupHoldCosine,
-        {**recipe["learning_rate"], "total_steps": recipe["steps"]},
-        "learning_rate",
-    )
+    model = Deblurrer(network, **recipe.get("model", {}))
+    schedule = WarmupHoldCosine(**recipe["learning_rate"], total_steps=recipe["steps"])
     optimizer = {**recipe["optimizer"], "learning_rate": schedule}
     model.compile(
         optimizer=_make(_OPTIMIZERS, optimizer, "optimizer"),
         loss=_hypothesis_loss(recipe.get("loss", {"name": "PSNRLoss"}), model),
-        metrics=[
-            _make(_METRICS, {"name": name}, "metrics")
-            for name in recipe.get("metrics", ())
-        ],
+        metrics=[_METRICS[name]() for name in recipe.get("metrics", ())],
     )
     return model
 
 
-def train(recipe, output, data_folders, *, skip_broken=False, verbose="auto"):
-    """Trains a model, or goes on with a training that was stopped.
-
-    After every epoch the weights, the optimizer's state and the running averages are
-    in `output`; when it holds them already, training continues from there, with the
-    data that would have come next. Trainings have whole epochs: at least the
-    recipe's steps.
+def build_dataset(recipe, folders, *, stage=None, stream_from=0, skip_broken=False):
+    """The endless stream of training batches of a recipe.
 
     Args:
         recipe: dictionary as from `load_recipe`.
-        output: folder for the state, the log and the result.
-        data_folders: dictionary of the folder arguments of the recipe's data function,
-            for example {"photo_dir": "photos"}.
+        folders: dictionary as from `data_folders`.
+        stage: entry of the recipe's `progressive`, whose sizes replace those of its
+            data; None for none.
+        stream_from: number of the first batch.
         skip_broken: leave out broken image files instead of raising.
-        verbose: of `keras.Model.fit`.
 
     Returns:
-        The trained `Deblurrer`; its weights are the running averages if the optimizer
-        has `use_ema`.
+        `tf.data.Dataset` of (blurry, sharp).
     """
-    output = pathlib.Path(output)
-    output.mkdir(parents=True, exist_ok=True)
-    model = build_model(recipe)
-    state = output / "state.weights.h5"
-    if state.exists():
-        model.load_weights(state)
-    done = int(keras.ops.convert_to_numpy(model.optimizer.iterations))
-    dataset = _make(
-        _DATA,
-        {
-            **recipe["data"],
-            **data_folders,
-            "seed": recipe["seed"],
-            "stream_from": done,
-            "skip_broken": skip_broken,
-        },
-        "data",
-    )
-    steps_per_epoch = recipe["steps_per_epoch"]
-    epoch = done // steps_per_epoch
-    model.fit(
-        dataset,
-        initial_epoch=epoch,
-        epochs=epoch - (done - recipe["steps"]) // steps_per_epoch,
-        steps_per_epoch=steps_per_epoch,
-        shuffle=False,  # the dataset has its own order
-        callbacks=[_SaveEpoch(output / "log.csv", state)],
-        verbose=verbose,
-    )
-    if model.optimizer.use_ema:
-        model.optimizer.finalize_variable_values(model.trainable_variables)
-    return model
+    section = {**recipe["data"], **folders}
+    if stage is not None:
+        section |= {key: stage[key] for key in ("patch_size", "batch_size")}
+    section |= {"seed": recipe["seed"], "stream_from": stream_from}
+    function = _chosen(_DATA, section.pop("name"), "data")
+    if "skip_broken" in _argument_names(function):
+        section["skip_broken"] = skip_broken
+    _check_arguments(function, section, "data")
+    return function(**section)
+
+
+def with_defaults(section):
+    """A data section with the defaults of its function filled in."""
+    parameters = inspect.signature(_DATA[section["name"]]).parameters.values()
+    defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
+    return defaults | section
 
 
 def data_folders(recipe, root):
@@ -175,15 +179,19 @@ def data_folders(recipe, root):
 
     Args:
         recipe: dictionary as from `load_recipe`.
-        root: folder of sharp photos, or one that holds the folders blur and sharp.
+        root: folder of sharp photos, of a benchmark, of prepared pairs, or one that
+            holds the folders blur and sharp; as the recipe's data function needs it.
 
     Returns:
         Dictionary for `train`.
     """
     root = pathlib.Path(root)
-    if recipe["data"].get("name") == "paired_folder":
-        return {"blur_dir": root / "blur", "sharp_dir": root / "sharp"}
-    return {"photo_dir": root}
+    return {
+        "benchmark_folder": {"root": root},
+        "paired_folder": {"blur_dir": root / "blur", "sharp_dir": root / "sharp"},
+        "prepared_folder": {"folder": root},
+        "synthesized_folder": {"photo_dir": root},
+    }[recipe["data"]["name"]]
 
 
 def evaluation_pairs(recipe, photo_dir, patch_size=256, crops_per_image=4):
@@ -210,45 +218,6 @@ def evaluation_pairs(recipe, photo_dir, patch_size=256, crops_per_image=4):
     return data.synthesized_folder(photo_dir, **settings).take(count)
 
 
-class _SaveEpoch(keras.callbacks.Callback):
-    """After each epoch, adds a row to the log, then replaces the saved state.
-
-    Files appear whole or not at all. Rows of epochs that are trained again, because
-    the state was not saved any more, are replaced. (Of `keras.callbacks.CSVLogger`'s
-    rows half the columns are "NA", and it repeats epochs.)
-    """
-
-    def __init__(self, log, state):
-        super().__init__()
-        self.log = log
-        self.state = state
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.started = time.monotonic()
-
-    def on_epoch_end(self, epoch, logs=None):
-        seconds = round(time.monotonic() - self.started, 1)
-        values = dict(sorted((logs or {}).items()))
-        self._write_row({"epoch": epoch, **values, "seconds": seconds})
-        partial = self.state.with_name("partial.weights.h5")
-        self.model.save_weights(partial)
-        os.replace(partial, self.state)
-
-    def _write_row(self, row):
-        rows = []
-        if self.log.exists():
-            with open(self.log, newline="") as file:
-                rows = list(csv.DictReader(file))
-        rows = [old for old in rows if int(old["epoch"]) < row["epoch"]] + [row]
-        columns = dict.fromkeys(key for row in rows for key in row)
-        partial = self.log.with_name("partial.csv")
-        with open(partial, "w", newline="") as file:
-            writer = csv.DictWriter(file, columns)
-            writer.writeheader()
-            writer.writerows(rows)
-        os.replace(partial, self.log)
-
-
 def _hypothesis_loss(section, model):
     section = dict(section)
     relaxation = section.pop("relaxation", 0.0)
@@ -256,32 +225,69 @@ def _hypothesis_loss(section, model):
     return losses.HypothesisLoss(base, model.combine_heads, relaxation)
 
 
+_CHOICES = {
+    "network": _NETWORKS,
+    "data": _DATA,
+    "loss": _LOSSES,
+    "optimizer": _OPTIMIZERS,
+}
+# Arguments that do not come from the section.
+_GIVEN = {
+    "data": (*_FOLDER_ARGUMENTS, *_STREAM_ARGUMENTS),
+    "optimizer": ("learning_rate",),
+}
+
+
 def _make(choices, section, title):
     """Builds what `section["name"]` names with the other entries as arguments."""
     section = dict(section)
-    name = section.pop("name", None)
+    return _chosen(choices, section.pop("name", None), title)(**section)
+
+
+def _chosen(choices, name, title):
     if name not in choices:
         raise ValueError(
-            f"`name` in the section {title} must be one of {', '.join(choices)}. "
-            f"Received: name={name!r}"
+            f"`name` in the section {title} must be one of {', '.join(choices)}."
+            f"{_nearest(name, choices)} Received: name={name!r}"
         )
-    return _call(choices[name], section, title)
+    return choices[name]
 
 
-def _call(function, arguments, title):
+def _check_arguments(function, arguments, title, given=()):
+    """Refuses arguments a function does not take, and the lack of those it needs.
+
+    Args:
+        function: function or class.
+        arguments: dictionary, as in the recipe.
+        title: the section, for the message.
+        given: names of arguments that come from elsewhere.
+    """
     parameters = inspect.signature(function).parameters.values()
     required = [p.name for p in parameters if p.default is p.empty and p.kind in _NAMED]
-    possible = _argument_names(function)
-    for wrong, names in (
-        ("unknown", [name for name in arguments if name not in possible]),
-        ("missing", [name for name in required if name not in arguments]),
-    ):
-        if names:
-            raise ValueError(
-                f"The section {title} has {wrong} entries: {', '.join(names)}. "
-                f"Possible: {', '.join(possible)}."
-            )
-    return function(**arguments)
+    possible = [name for name in _argument_names(function) if name not in given]
+    required = [name for name in required if name not in given]
+    _refuse_wrong_names(arguments, possible, required, "entries", title)
+
+
+def _refuse_wrong_names(names, possible, required, what, title=None):
+    where = "The recipe" if title is None else f"The section {title}"
+    unknown = [name for name in names if name not in possible]
+    if unknown:
+        raise ValueError(
+            f"{where} has unknown {what}: {', '.join(map(str, unknown))}."
+            f"{_nearest(unknown[0], possible)} Possible: {', '.join(possible)}."
+        )
+    missing = [name for name in required if name not in names]
+    if missing:
+        raise ValueError(
+            f"{where} has missing {what}: {', '.join(missing)}. "
+            f"Possible: {', '.join(possible)}."
+        )
+
+
+def _nearest(name, choices):
+    close = difflib.get_close_matches(str(name), choices, n=1)
+    return f" Did you mean {close[0]}?" if close else ""
 
 
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -300,6 +306,8 @@ def _argument_names(function):
             for function in functions
             if function is not None
             for parameter in list(inspect.signature(function).parameters.values())
-            if parameter.kind in _NAMED and not parameter.name.startswith("_")
+            if parameter.kind in _NAMED
+            and not parameter.name.startswith("_")
+            and parameter.name != "self"
         )
     ]

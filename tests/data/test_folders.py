@@ -3,7 +3,13 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from keras_mhdeblur.data import list_images, paired_folder, synthesized_folder
+from keras_mhdeblur.data import (
+    list_images,
+    list_pairs,
+    paired_files,
+    paired_folder,
+    synthesized_folder,
+)
 
 
 def save(path, array, **options):
@@ -204,6 +210,30 @@ def test_jpeg_with_data_behind_its_end_is_sound(tmp_path):
         with open(tmp_path / folder / "motion_photo.jpg", "ab") as file:
             file.write(b"a film" * 1000)
     assert len(batches((tmp_path / "blur", tmp_path / "sharp"), batch_size=1)) == 1
+
+
+# Lists of pairs.
+
+
+def test_listed_pairs_give_what_their_folders_give(folders):
+    pairs = list_pairs(*folders)
+    assert pairs == [tuple(f / f"{k}.png" for f in folders) for k in range(5)]
+    settings = {"patch_size": 16, "batch_size": 2, "stream_from": 3}
+    expected = paired_folder(*folders, **settings).take(4).as_numpy_iterator()
+    found = paired_files(pairs, **settings).take(4).as_numpy_iterator()
+    np.testing.assert_array_equal(list(found), list(expected))
+
+
+def test_lists_with_problems(folders):
+    pairs = list_pairs(*folders)
+    (folders[1] / "3.png").unlink()
+    with pytest.raises(ValueError, match="1 of 5 pairs .*\n.*blur/3.png: no partner"):
+        list_pairs(*folders)
+    assert list_pairs(*folders, skip_broken=True) == pairs[:3] + pairs[4:]
+    with pytest.raises(ValueError, match="sharp/3.png: not a readable image"):
+        paired_files(pairs, 16)
+    with pytest.raises(ValueError, match=r"Received: pairs=\[\]"):
+        paired_files([])
 
 
 # Wrong files.

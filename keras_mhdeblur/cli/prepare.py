@@ -1,0 +1,127 @@
+"""`mhdeblur prepare`: pairs decoded once into arrays, for fast training."""
+
+import sys
+import warnings
+from pathlib import Path
+
+from .common import UsageError, positive, quiet_import
+
+
+def add_parser(commands):
+    parser = commands.add_parser(
+        "prepare",
+        help="decode pairs once, for fast training",
+        description="Decodes the pairs of a benchmark, or of the folders blur and "
+        "sharp, into arrays of pixels that a training reads many times faster than "
+        "image files. Says first what it found and how much disk it takes.",
+    )
+    add = parser.add_argument
+    add(
+        "--data",
+        required=True,
+        metavar="FOLDER",
+        help="the benchmark's folder; else one with the folders blur and sharp",
+    )
+    add("--output", "-o", required=True, metavar="FOLDER", help="new folder")
+    add(
+        "--benchmark",
+        metavar="NAME",
+        help="gopro, hide, realblur_j, realblur_r or reds",
+    )
+    add("--split", default="train", help="of the benchmark (default: %(default)s)")
+    add(
+        "--blur",
+        default="blur",
+        help="of the benchmark: which blurry images, for example blur_gamma of gopro "
+        "(default: %(default)s)",
+    )
+    add(
+        "--tile",
+        type=positive,
+        metavar="PIXELS",
+        help="cut the images into square tiles; needed if they have several sizes",
+    )
+    add(
+        "--step",
+        type=positive,
+        default=256,
+        metavar="PIXELS",
+        help="from tile to tile (default: %(default)s)",
+    )
+    add("--allow-partial", action="store_true", help="take an incomplete benchmark")
+    add("--skip-broken", action="store_true", help="leave out broken image files")
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument("--dry-run", action="store_true", help="only say the disk size")
+    choice.add_argument("--yes", "-y", action="store_true", help="do not ask")
+    parser.set_defaults(run=_prepare)
+
+
+def _prepare(options):
+    with quiet_import():
+        from keras_mhdeblur import data
+
+    settings = {
+        "tile_size": options.tile,
+        "step": options.step,
+        "skip_broken": options.skip_broken,
+    }
+    try:
+        pairs = _find_pairs(data, options)
+        print(f"{len(pairs)} pairs found; checking them", flush=True)
+        size = data.prepared_size(pairs, **settings)
+        print(f"{options.output} will take {size / 1e9:.2f} GB", flush=True)
+        if options.dry_run:
+            return 0
+        if not options.yes:
+            _ask()
+        _run(data, pairs, options.output, settings)
+    except (ValueError, OSError) as error:
+        message = str(error)
+        for name in ("skip_broken", "allow_partial"):
+            message = message.replace(f"`{name}=True`", "--" + name.replace("_", "-"))
+        raise UsageError(message) from None
+    print(f"Wrote {options.output}")
+    return 0
+
+
+def _find_pairs(data, options):
+    if not options.benchmark:
+        root = Path(options.data)
+        return data.list_pairs(root / "blur", root / "sharp", options.skip_broken)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        pairs = data.benchmark(
+            options.benchmark,
+            options.data,
+            options.split,
+            blur=options.blur,
+            allow_partial=options.allow_partial,
+        )
+    for warning in caught:
+        print(f"mhdeblur: warning: {warning.message}", file=sys.stderr)
+    return pairs
+
+
+def _ask():
+    try:
+        answer = input("Go on? [y/N] ")
+    except EOFError:
+        raise UsageError("nobody can answer here; --yes goes on without") from None
+    if answer.strip().lower() not in ("y", "yes"):
+        raise UsageError("nothing was written")
+
+
+def _run(data, pairs, output, settings):
+    from keras_mhdeblur.inference.progress import ProgressBar
+
+    # In a log every item is a line: at most 50 for any number of pairs.
+    bar = ProgressBar(min(50, len(pairs)))
+
+    def progress(done, total):
+        while bar.done < bar.total * done // total:
+            bar.finish(f"{done} of {total} pairs")
+
+    try:
+        data.prepare(pairs, output, progress=progress, **settings)
+    finally:
+        bar.close()

@@ -1,0 +1,238 @@
+"""The figures of arXiv 2208.13029, as matplotlib figures.
+
+This module needs matplotlib: `pip install "keras-mhdeblur[figures]"`. Its figures are
+`matplotlib.figure.Figure`s; `figure.savefig("figure.png")` writes one.
+"""
+
+import numpy as np
+
+try:
+    from matplotlib.figure import Figure
+except ImportError:
+    raise ImportError(
+        'Figures need matplotlib: pip install "keras-mhdeblur[figures]"'
+    ) from None
+
+# Both colour maps are ordered by lightness as well, so that they can be read by the
+# colour-blind and in print; lines differ in marker and dash besides their colour.
+_SEQUENTIAL = "cividis"
+_DIVERGING = "PuOr"
+_BLUE, _ORANGE, _GREY = "#0072b2", "#d55e00", "#666666"
+_DPI = 150
+
+
+def disagreement(hypotheses):
+    """How much hypotheses differ at every pixel.
+
+    Args:
+        hypotheses: float (K', H, W, C).
+
+    Returns:
+        (H, W), in units of the image's range: |a - b|, averaged over all pairs of
+        hypotheses and over the channels.
+    """
+    count = len(hypotheses)
+    if count < 2:
+        raise ValueError(
+            "`hypotheses` must be at least two. "
+            f"Received: hypotheses.shape={hypotheses.shape}"
+        )
+    # In ascending order, the k-th value is added in k differences and subtracted in
+    # the others: no pair has to be formed.
+    factors = 2.0 * np.arange(count) - (count - 1)
+    total = np.einsum("k,khwc->hw", factors, np.sort(hypotheses, axis=0))
+    return total / (count * (count - 1) / 2) / hypotheses.shape[-1]
+
+
+def correlation(a, b):
+    """Pearson's correlation of two maps (H, W); NaN where one is constant."""
+    a, b = a - np.mean(a), b - np.mean(b)
+    scale = np.sqrt(np.sum(a * a) * np.sum(b * b))
+    return float(np.sum(a * b) / scale) if scale > 0 else float("nan")
+
+
+def heatmap(blurry, maps, sharp=None, names=None):
+    """Where the hypotheses disagree, below the images (Fig. 3).
+
+    Args:
+        blurry: list of images (H, W, 3) in [0, 1], one per column.
+        maps: list of `disagreement` maps (H, W), in units of the range [0, 1].
+        sharp: list of sharp images (H, W, 3), or None; a first row.
+        names: list of the columns' names, or None.
+
+    Returns:
+        `matplotlib.figure.Figure`. Each map is divided by its 99.5th percentile,
+        which is given below it.
+    """
+    rows = [images for images in (sharp, blurry) if images is not None]
+    titles = ["sharp", "blurry"][-len(rows) :] + ["disagreement"]
+    shapes = [image.shape for image in blurry]
+    widths = [shape[1] / shape[0] for shape in shapes]
+    height = 2.2
+    figure = Figure(
+        (height * sum(widths) + 1.2, height * len(titles) + 0.5),
+        dpi=_DPI,
+        layout="compressed",
+    )
+    axes = figure.subplots(len(titles), len(blurry), squeeze=False, width_ratios=widths)
+    for column, values in enumerate(maps):
+        for row, images in enumerate(rows):
+            axes[row, column].imshow(np.clip(images[column], 0, 1))
+        scale = max(float(np.percentile(values, 99.5)), 1e-12)
+        shown = axes[-1, column].imshow(values / scale, _SEQUENTIAL, vmin=0, vmax=1)
+        axes[-1, column].set_xlabel(f"1 = {255 * scale:.3g} of 255 levels", fontsize=8)
+        if names is not None:
+            name, room = names[column], max(int(24 * widths[column]), 8)
+            name = name if len(name) <= room else "…" + name[1 - room :]
+            axes[0, column].set_title(name, fontsize=9)
+    for row, title in enumerate(titles):
+        axes[row, 0].set_ylabel(title)
+    _hide_ticks(axes)
+    shrink = 0.9 / len(titles)  # beside the maps
+    bar = figure.colorbar(shown, ax=axes, shrink=shrink, anchor=(0, 0.05), aspect=12)
+    bar.set_label("relative disagreement", fontsize=8)
+    return figure
+
+
+def differences(heads):
+    """Signed differences of head images, row less column (Fig. 4).
+
+    Args:
+        heads: head images (K, H, W, C) in [0, 1].
+
+    Returns:
+        `matplotlib.figure.Figure` with K x K panels: the heads on the diagonal, the
+        differences i - j, averaged over the channels, beside it. All panels have one
+        scale, which ends at the 99.5th percentile of all differences.
+    """
+    count, height, width, _ = heads.shape
+    gray = heads.mean(axis=-1)
+    panels = gray[:, None] - gray[None]
+    scale = 1.0
+    if count > 1:
+        size = np.abs(panels[np.triu_indices(count, 1)])
+        scale = max(255 * float(np.percentile(size, 99.5)), 1e-12)
+    side = max(1.2, 7.5 / count)
+    figure = Figure(
+        (side * count + 1.2, side * count * height / width + 0.6),
+        dpi=_DPI,
+        layout="compressed",
+    )
+    axes = figure.subplots(count, count, squeeze=False)
+    for i in range(count):
+        for j in range(count):
+            if i == j:
+                image = np.clip(heads[i], 0, 1)
+                gray_map = "gray" if image.shape[-1] == 1 else None
+                axes[i, i].imshow(image.squeeze(), gray_map, vmin=0, vmax=1)
+            else:
+                shown = axes[i, j].imshow(
+                    255 * panels[i, j], _DIVERGING, vmin=-scale, vmax=scale
+                )
+        axes[i, 0].set_ylabel(f"head {i}")
+        axes[0, i].set_title(f"head {i}", fontsize=10)
+    _hide_ticks(axes)
+    if count > 1:
+        bar = figure.colorbar(shown, ax=axes, shrink=0.8, extend="both")
+        bar.set_label("row - column (of 255 levels)")
+    return figure
+
+
+def ablation(results):
+    """PSNR against the number of heads (Fig. 5).
+
+    Args:
+        results: list of dictionaries as from `inference.evaluate`, of models with
+            different numbers of heads. One with a single head is also drawn as the
+            single-output baseline.
+
+    Returns:
+        `matplotlib.figure.Figure`: a panel for the models that do not combine their
+        heads and one for those that do, with the "overall" and the "single" PSNR as
+        lines and every hypothesis as a triangle.
+    """
+    baselines = [result for result in results if result["num_heads"] == 1]
+    panels = {}
+    for combine_heads, title in ((False, "heads alone"), (True, "heads combined")):
+        chosen = [
+            result
+            for result in results
+            if result["num_heads"] > 1 and result["combine_heads"] == combine_heads
+        ]
+        if chosen:
+            chosen = baselines + sorted(chosen, key=lambda each: each["num_heads"])
+            panels[title] = chosen
+    panels = panels or {"one head": baselines}
+    figure = Figure((4.2 * len(panels) + 0.6, 3.8), dpi=_DPI, layout="constrained")
+    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for each, (title, chosen) in zip(axes, panels.items()):
+        heads = [result["num_heads"] for result in chosen]
+        values = [result["psnr_per_hypothesis"] for result in chosen]
+        each.plot(
+            [count for count, psnr in zip(heads, values) for _ in psnr],
+            [value for psnr in values for value in psnr],
+            "^", color=_BLUE, alpha=0.5, markersize=5, linestyle="none",
+            markeredgewidth=0, label="each hypothesis",
+        )  # fmt: skip
+        for name, colour, style in (
+            ("overall", _ORANGE, "s-"),
+            ("single", _BLUE, "o--"),
+        ):
+            psnr = [result[name]["psnr"] for result in chosen]
+            each.plot(heads, psnr, style, color=colour, label=name)
+        for result in baselines[:1]:
+            label = "single-output network"
+            psnr = result["mean"]["psnr"]
+            each.axhline(psnr, color=_GREY, linestyle=":", linewidth=1, label=label)
+        each.set_xticks(sorted(set(heads)))
+        each.margins(x=0.1)
+        each.set_xlabel("number of heads")
+        each.set_title(title, fontsize=10)
+        each.grid(axis="y", alpha=0.3)
+        each.spines[["top", "right"]].set_visible(False)
+    axes[0].set_ylabel("PSNR (dB)")
+    handles, labels = axes[-1].get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=4, fontsize=8, frameon=False
+    )
+    return figure
+
+
+def pairs(result):
+    """PSNR of the average of every pair of heads (Fig. 6).
+
+    Args:
+        result: dictionary as from `inference.evaluate`.
+
+    Returns:
+        `matplotlib.figure.Figure`: a K x K heat map with numbers, heads themselves on
+        the diagonal.
+    """
+    psnr = np.array(result["pair_psnr"])
+    count = len(psnr)
+    size = 0.75 * count + 1.2
+    figure = Figure((size + 1, size), dpi=_DPI, layout="constrained")
+    axes = figure.subplots()
+    low, high = psnr.min(), psnr.max()
+    shown = axes.imshow(psnr, _SEQUENTIAL, vmin=low, vmax=max(high, low + 0.01))
+    for i in range(count):
+        for j in range(count):
+            dark = psnr[i, j] < (low + high) / 2
+            axes.text(
+                j, i, f"{psnr[i, j]:.2f}", ha="center", va="center", fontsize=9,
+                color="white" if dark else "black",
+            )  # fmt: skip
+    axes.set_xticks(range(count))
+    axes.set_yticks(range(count))
+    axes.set_xlabel("head")
+    axes.set_ylabel("head")
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    figure.colorbar(shown, ax=axes, shrink=0.9).set_label("PSNR of the average (dB)")
+    return figure
+
+
+def _hide_ticks(axes):
+    for each in axes.flat:
+        each.set_xticks([])
+        each.set_yticks([])

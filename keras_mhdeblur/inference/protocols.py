@@ -1,0 +1,183 @@
+"""How a score is taken: the settings that published figures differ in."""
+
+import dataclasses
+import math
+
+import numpy as np
+
+from keras_mhdeblur.inference.runner import NetworkRunner
+
+# Key of each SSIM variant (`metrics.ssim`) in scores.
+SSIM_KEYS = {"per_channel": "ssim", "3d": "ssim_3d", "luma": "ssim_luma"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """How a model is run and its images are compared with the label.
+
+    Images are RGB and always clipped to [0, 1], as in every official code.
+
+    Args:
+        name: name, for the records.
+        local_statistics: "model": as the model has it. Otherwise the size in pixels of
+            the training crops for TLC (see `NAFNet.with_local_statistics`), or None
+            for global statistics.
+        crop_size: None to run whole images, or the side in pixels of square crops that
+            cover the image, evenly spaced with the least overlap, and are averaged
+            where they overlap.
+        pad_multiple: None for the network's own padding, or a number: before the
+            network, images are reflected at the bottom and the right up to multiples
+            of it.
+        round_to_8_bits: whether images are rounded to 256 levels, as in files.
+        crop_border: pixels left out of the comparison at each border.
+        ssim: variants of `metrics.ssim` to compute.
+    """
+
+    name: str
+    local_statistics: str | int | tuple | None = "model"
+    crop_size: int | None = None
+    pad_multiple: int | None = None
+    round_to_8_bits: bool = True
+    crop_border: int = 0
+    ssim: tuple = ("per_channel", "3d", "luma")
+
+    def __post_init__(self):
+        for name in ("crop_size", "pad_multiple"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(
+                    f"`{name}` must be None or a positive number. "
+                    f"Received: {name}={value!r}"
+                )
+        if self.crop_border < 0:
+            raise ValueError(
+                "`crop_border` must not be negative. "
+                f"Received: crop_border={self.crop_border}"
+            )
+        if isinstance(self.ssim, str) or not set(self.ssim) <= SSIM_KEYS.keys():
+            raise ValueError(
+                f"`ssim` must be a tuple of names out of {', '.join(SSIM_KEYS)}. "
+                f"Received: ssim={self.ssim!r}"
+            )
+        local = self.local_statistics
+        if isinstance(local, str) and local != "model":
+            raise ValueError(
+                '`local_statistics` must be "model", None or a size in pixels. '
+                f"Received: local_statistics={local!r}"
+            )
+
+    def of(self, model):
+        """This protocol with the model's `local_statistics` in place of "model"."""
+        if self.local_statistics != "model":
+            return self
+        return dataclasses.replace(self, local_statistics=model.local_statistics)
+
+    def head_function(self, model):
+        """Function from an image (H, W, C) to the head images (K, H, W, C)."""
+        size = self.of(model).local_statistics
+        if size == model.local_statistics:
+            run = NetworkRunner.of(model).heads
+        else:
+            network = model.network.with_local_statistics(size)
+            run = NetworkRunner(network).heads
+
+        def heads(image):
+            height, width = image.shape[:2]
+            if self.pad_multiple is not None:
+                bottom, right = -height % self.pad_multiple, -width % self.pad_multiple
+                image = np.pad(image, ((0, bottom), (0, right), (0, 0)), "reflect")
+            if self.crop_size is None:
+                stack = run(image)
+            else:
+                stack = _average_of_crops(run, image, self.crop_size)
+            return stack[:, :height, :width]
+
+        return heads
+
+    def compared(self, image):
+        """What is compared of an image (..., H, W, C)."""
+        if self.crop_border:
+            inside = slice(self.crop_border, -self.crop_border)
+            image = image[..., inside, inside, :]
+        image = np.clip(image, 0, 1)
+        if self.round_to_8_bits:
+            image = np.rint(255 * image) / 255
+        return image.astype("float32")
+
+
+PLAIN = Protocol(name="plain")
+
+# What the official code of arXiv 2208.13029 did, by class of network and benchmark:
+# its test configurations differ, so that the rows of the paper's Table 1 are not
+# comparable with each other. SSIM is of the 3-D kind everywhere.
+_PAPER = {
+    # MHNAFNetLocal: TLC for crops of 256 pixels, so windows of 384.
+    ("NAFNet", "gopro"): Protocol(name="paper", local_statistics=256, ssim=("3d",)),
+    # MHNAFNet: no TLC, for the baseline of 31.22 dB either.
+    ("NAFNet", "hide"): Protocol(name="paper", local_statistics=None, ssim=("3d",)),
+}
+
+
+def get_protocol(protocol, model, benchmark=None):
+    """The protocol of a name.
+
+    Args:
+        protocol: "plain": whole images as 8-bit files, the model's own
+            `local_statistics`, all variants of SSIM. "paper": what the official code
+            of arXiv 2208.13029 did for this kind of network and this benchmark. A
+            `Protocol` is returned as it is.
+        model: `Deblurrer`.
+        benchmark: for "paper", name of the benchmark that the images are from.
+
+    Returns:
+        `Protocol`.
+
+    Raises:
+        ValueError: if there is no such protocol.
+    """
+    if isinstance(protocol, Protocol):
+        return protocol
+    if protocol == "plain":
+        return PLAIN
+    if protocol != "paper":
+        raise ValueError(
+            '`protocol` must be "plain", "paper" or a Protocol. '
+            f"Received: protocol={protocol!r}"
+        )
+    network = type(model.network).__name__
+    benchmarks = [of for known, of in _PAPER if known == network]
+    if not benchmarks:
+        networks = ", ".join(sorted({known for known, _ in _PAPER}))
+        raise ValueError(
+            f"The paper's protocol is known for {networks}. "
+            f"Received: a model with a network of class {network}"
+        )
+    if benchmark not in benchmarks:
+        raise ValueError(
+            "The paper's code differs from benchmark to benchmark: `benchmark` must be "
+            f"one of {', '.join(benchmarks)}. Received: benchmark={benchmark!r}"
+        )
+    return _PAPER[network, benchmark]
+
+
+def _average_of_crops(run, image, size):
+    """Head images (K, H, W, C), averaged over overlapping crops of an image."""
+    total, counts = 0, np.zeros((*image.shape[:2], 1), "float32")
+    for top in _crop_starts(image.shape[0], size):
+        for left in _crop_starts(image.shape[1], size):
+            rows, columns = slice(top, top + size), slice(left, left + size)
+            heads = run(image[rows, columns])
+            if counts.max() == 0:
+                total = np.zeros((len(heads), *image.shape), "float32")
+            total[:, rows, columns] += heads
+            counts[rows, columns] += 1
+    return total / counts
+
+
+def _crop_starts(length, size):
+    """Starts of the fewest crops that cover an axis, evenly spaced, ending with it."""
+    if length <= size:
+        return [0]
+    count = math.ceil(length / size)
+    step = math.ceil((length - size) / (count - 1))
+    return [min(index * step, length - size) for index in range(count)]

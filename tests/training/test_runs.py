@@ -1,0 +1,224 @@
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import yaml
+from PIL import Image
+
+from keras_mhdeblur.training import callbacks, recipes, runs
+
+TINY = yaml.safe_load((Path(__file__).parent / "tiny_recipe.yaml").read_text())
+
+QUIET = {"verbose": 0, "panel_every": 0}
+
+
+@pytest.fixture
+def photos(tmp_path):
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for k in range(5):
+        coarse = Image.fromarray(rng.integers(0, 256, (8, 8, 3)).astype("uint8"))
+        coarse.resize((48, 48), Image.Resampling.BICUBIC).save(folder / f"{k}.png")
+    return {"photo_dir": str(folder)}
+
+
+class Killed(Exception):
+    pass
+
+
+def fail_at_call(function, number):
+    calls = []
+
+    def failing(*args):
+        calls.append(args)
+        if len(calls) == number:
+            raise Killed
+        return function(*args)
+
+    return failing
+
+
+def log_rows(folder):
+    with open(folder / "log.csv", newline="") as file:
+        rows = list(csv.reader(file))
+    assert len({len(row) for row in rows}) == 1
+    return [dict(zip(rows[0], row)) for row in rows[1:]]
+
+
+def test_a_killed_training_goes_on_with_the_same_result(tmp_path, photos, monkeypatch):
+    whole = runs.train(TINY, tmp_path / "whole", photos, **QUIET)
+    with monkeypatch.context() as context:
+        # At the end of the second epoch, between writing its log and its state.
+        context.setattr(callbacks.os, "replace", fail_at_call(callbacks.os.replace, 4))
+        with pytest.raises(Killed):
+            runs.train(TINY, tmp_path / "killed", photos, **QUIET)
+    assert [row["epoch"] for row in log_rows(tmp_path / "killed")] == ["0", "1"]
+    resumed = runs.train(TINY, tmp_path / "killed", photos, **QUIET)
+    assert int(resumed.optimizer.iterations) == 6
+    for a, b in zip(whole.get_weights(), resumed.get_weights()):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+    for a, b in zip(whole.optimizer.variables, resumed.optimizer.variables):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+    rows, expected = log_rows(tmp_path / "killed"), log_rows(tmp_path / "whole")
+    assert [row["epoch"] for row in rows] == ["0", "1", "2"]
+    same = ["loss", "psnr_mean", "usage_0", "usage_1", "usage_2"]
+    assert set(rows[0]) == {
+        *("epoch", "seconds", "images_per_second", "non_finite_steps", *same)
+    }
+    for row, other in zip(rows, expected):
+        for name in same:
+            assert abs(float(row[name]) - float(other[name])) < 1e-3
+        shares = [float(row[f"usage_{k}"]) for k in range(3)]
+        assert abs(sum(shares) - 1) < 1e-6
+
+
+def test_the_result_is_the_running_average(tmp_path, photos):
+    model = runs.train({**TINY, "steps": 2}, tmp_path, photos, **QUIET)
+    average = model.optimizer._model_variables_moving_average
+    assert len(average) == len(model.trainable_variables)
+    for a, b in zip(average, model.trainable_variables):
+        np.testing.assert_array_equal(a, b)
+    # The saved state is the last step's, with which training would go on.
+    last = recipes.build_model(TINY)
+    last.load_weights(tmp_path / "state.weights.h5")
+    moved = [
+        np.abs(a - b).max() for a, b in zip(last.get_weights(), model.get_weights())
+    ]
+    assert max(moved) > 1e-4
+
+
+def test_a_finished_training_is_not_trained_further(tmp_path, photos):
+    short = {**TINY, "steps": 2}
+    first = runs.train(short, tmp_path, photos, **QUIET)
+    state = (tmp_path / "state.weights.h5").read_bytes()
+    again = runs.train(short, tmp_path, photos, **QUIET)
+    assert (tmp_path / "state.weights.h5").read_bytes() == state
+    for a, b in zip(first.get_weights(), again.get_weights()):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_steps_are_rounded_up_to_whole_epochs(tmp_path, photos):
+    recipe = {**TINY, "steps": 3}
+    model = runs.train(recipe, tmp_path, photos, **QUIET)
+    assert int(model.optimizer.iterations) == 4
+
+
+def test_training_lowers_the_loss(tmp_path, photos):
+    recipe = {**TINY, "steps": 40, "steps_per_epoch": 20, "seed": 1}
+    runs.train(recipe, tmp_path, photos, **QUIET)
+    first, last = (float(row["loss"]) for row in log_rows(tmp_path))
+    assert last < first - 0.3
+
+
+def test_broken_photos_stop_the_training_unless_skipped(tmp_path, photos):
+    (tmp_path / "photos" / "2.png").write_bytes(b"")
+    with pytest.raises(ValueError, match="1 of 5 photos .*\n.*photos/2.png"):
+        runs.train(TINY, tmp_path / "out", photos, **QUIET)
+    model = runs.train(
+        {**TINY, "steps": 2}, tmp_path / "out", photos, skip_broken=True, **QUIET
+    )
+    assert int(model.optimizer.iterations) == 2
+
+
+def test_stages_of_growing_patches(tmp_path, photos, monkeypatch):
+    stages = [
+        {"steps": 2, "patch_size": 16, "batch_size": 4},
+        {"steps": 4, "patch_size": 24, "batch_size": 2},
+    ]
+    recipe = {**TINY, "progressive": stages}
+    asked = []
+    build = recipes.build_dataset
+
+    def build_and_note(recipe, folders, *, stage, stream_from, **settings):
+        asked.append((stage["patch_size"], stage["batch_size"], stream_from))
+        return build(recipe, folders, stage=stage, stream_from=stream_from, **settings)
+
+    monkeypatch.setattr(recipes, "build_dataset", build_and_note)
+    model = runs.train(recipe, tmp_path, photos, **QUIET)
+    # The second stage goes on behind the 2 x 4 patches of the first.
+    assert asked == [(16, 4, 0), (24, 2, 4)]
+    assert int(model.optimizer.iterations) == 6
+    assert [row["epoch"] for row in log_rows(tmp_path)] == ["0", "1", "2"]
+
+
+def test_initial_weights(tmp_path, photos):
+    first = recipes.build_model({**TINY, "seed": 9})
+    recipe = {**TINY, "steps": 2, "learning_rate": {"peak": 0.0, "final": 0.0}}
+    recipe["optimizer"] = {"name": "TorchAdamW"}
+    model = runs.train(recipe, tmp_path, photos, initial_model=first, **QUIET)
+    for a, b in zip(first.get_weights(), model.get_weights()):
+        np.testing.assert_array_equal(a, b)
+    wide = recipes.build_model({**TINY, "network": {**TINY["network"], "width": 8}})
+    with pytest.raises(ValueError, match="`initial_model` does not have the network"):
+        runs.train(recipe, tmp_path / "b", photos, initial_model=wide, **QUIET)
+
+
+def test_log_and_pictures(tmp_path, photos):
+    runs.train({**TINY, "steps": 4}, tmp_path, photos, verbose=0, panel_every=2)
+    assert all(float(row["images_per_second"]) > 0 for row in log_rows(tmp_path))
+    (picture,) = (tmp_path / "panels").iterdir()
+    assert picture.name == "epoch_0002.png"
+    pixels = np.asarray(Image.open(picture))
+    blurry, best, sharp, spread = np.split(pixels[:32], 4, axis=1)
+    batch = next(iter(recipes.build_dataset(TINY, photos)))
+    for column, expected in zip((blurry, sharp), batch):
+        expected = np.concatenate(np.rint(255 * expected.numpy()), axis=0)
+        np.testing.assert_array_equal(column, expected)
+    assert np.ptp(best) > 0 and (pixels[32:] < 128).any()
+
+
+def test_a_full_disk_is_found_before_the_first_step(tmp_path, photos, monkeypatch):
+    usage = callbacks.shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(
+        callbacks.shutil, "disk_usage", lambda folder: usage._replace(free=1000)
+    )
+    with pytest.raises(OSError, match="too little room .* MB are needed"):
+        runs.train(TINY, tmp_path, photos, **QUIET)
+    assert list(tmp_path.glob("*.h5")) == list(tmp_path.glob("*.csv")) == []
+
+
+def test_rehearsal(photos):
+    plan = runs.rehearse(TINY, photos, steps=1)
+    assert plan["parameters"] == recipes.build_model(TINY).count_params()
+    assert plan["data"].startswith("5 photos in ")
+    assert plan["stages"] == [{"steps": 6, "patch_size": 16, "batch_size": 2}]
+    assert plan["seconds"] == pytest.approx(6 * plan["step"])
+    assert plan["first_step"] > 0 and plan["peak_memory_mb"] > 100
+
+
+def poisoned(build, bad):
+    """Streams in which the batches of these numbers have a NaN in their labels."""
+
+    def build_and_poison(*args, stream_from, **settings):
+        def poison(index, batch):
+            blurry, sharp = batch
+            nan = tf.reduce_any(index + stream_from == tf.constant(list(bad), tf.int64))
+            return blurry, tf.where(nan, np.nan, sharp)
+
+        return build(*args, stream_from=stream_from, **settings).enumerate().map(poison)
+
+    return build_and_poison
+
+
+def test_a_loss_that_is_not_finite_is_counted(tmp_path, photos, monkeypatch):
+    build = poisoned(recipes.build_dataset, [2])
+    monkeypatch.setattr(recipes, "build_dataset", build)
+    model = runs.train(TINY, tmp_path, photos, **QUIET)
+    rows = log_rows(tmp_path)
+    assert [row["non_finite_steps"] for row in rows] == ["0", "1", "0"]
+    assert all(np.isfinite(float(row["loss"])) for row in rows)
+    assert all(np.isfinite(weights).all() for weights in model.get_weights())
+
+
+def test_many_of_them_end_the_training(tmp_path, photos, monkeypatch):
+    recipe = {**TINY, "steps": 60, "steps_per_epoch": 30}
+    build = poisoned(recipes.build_dataset, range(30, 60))
+    monkeypatch.setattr(recipes, "build_dataset", build)
+    with pytest.raises(FloatingPointError, match="20 steps in a row"):
+        runs.train(recipe, tmp_path, photos, **QUIET)
+    kept = recipes.build_model(recipe)
+    kept.load_weights(tmp_path / "state.weights.h5")
+    assert int(kept.optimizer.iterations) == 30
