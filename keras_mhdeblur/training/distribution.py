@@ -51,8 +51,7 @@ def make_strategy(name):
         return distribution
     if backend != "tensorflow":
         raise ValueError(
-            "This strategy needs the TensorFlow backend. "
-            f"Received: strategy={name!r}"
+            f"This strategy needs the TensorFlow backend. Received: strategy={name!r}"
         )
     import tensorflow as tf
 

@@ -45,7 +45,7 @@ class TensorFlowTrainer(keras.Model):
     @functools.wraps(keras.Model.fit)
     def fit(self, *args, **kwargs):
         self._check_strategy()
-        if self._on_many_machines():
+        if self.compiled and self._on_many_machines():
             self._check_same_start()
         with _graph_optimizer_off_on_cpu():
             return super().fit(*args, **kwargs)
@@ -135,7 +135,8 @@ class TensorFlowTrainer(keras.Model):
     def _check_strategy(self, variables=()):
         """Raises ValueError for what goes wrong with several replicas."""
         strategy = self.distribute_strategy
-        if strategy.num_replicas_in_sync == 1 and not self._on_many_machines():
+        several = strategy.num_replicas_in_sync > 1 or self._on_many_machines()
+        if not (several and self.compiled):
             return
         optimizer = self.optimizer
         variables = [*variables, *self.variables, *self.metrics_variables]
