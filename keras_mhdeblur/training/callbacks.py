@@ -151,7 +151,8 @@ class PicturePanel(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if (epoch + 1) % self.every:
             return
-        hypotheses = self.model.predict_on_batch(self.blurry)
+        # `predict_on_batch` would show every replica the whole batch.
+        hypotheses = keras.ops.convert_to_numpy(self.model(self.blurry))
         errors = np.mean((hypotheses - self.sharp[:, None]) ** 2, axis=(2, 3, 4))
         best = hypotheses[np.arange(len(errors)), errors.argmin(axis=1)]
         spread = np.std(hypotheses, axis=1).mean(axis=-1)

@@ -8,6 +8,7 @@ import yaml
 from PIL import Image
 
 from keras_mhdeblur.training import callbacks, recipes, runs
+from keras_mhdeblur.training.distribution import make_strategy, num_replicas
 
 TINY = yaml.safe_load((Path(__file__).parent / "tiny_recipe.yaml").read_text())
 
@@ -222,3 +223,22 @@ def test_many_of_them_end_the_training(tmp_path, photos, monkeypatch):
     kept = recipes.build_model(recipe)
     kept.load_weights(tmp_path / "state.weights.h5")
     assert int(kept.optimizer.iterations) == 30
+
+
+def test_two_replicas_train_what_one_device_trains(tmp_path, photos):
+    strategy = make_strategy("mirrored")
+    assert num_replicas(strategy) == 2
+    one = runs.train(TINY, tmp_path / "one", photos, **QUIET)
+    two = runs.train(
+        TINY, tmp_path / "two", photos, strategy=strategy, verbose=0, panel_every=3
+    )
+    for a, b in zip(one.get_weights(), two.get_weights()):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+    rows, expected = log_rows(tmp_path / "two"), log_rows(tmp_path / "one")
+    for row, other in zip(rows, expected):
+        assert abs(float(row["loss"]) - float(other["loss"])) < 1e-4
+        assert row["usage_1"] == other["usage_1"]
+    assert (tmp_path / "two" / "panels" / "epoch_0003.png").exists()
+    with pytest.raises(ValueError, match="multiple of the 2 replicas"):
+        odd = {**TINY, "data": {**TINY["data"], "batch_size": 3}}
+        runs.train(odd, tmp_path / "odd", photos, strategy=strategy, **QUIET)
