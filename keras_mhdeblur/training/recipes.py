@@ -210,7 +210,8 @@ def evaluation_pairs(recipe, photo_dir, patch_size=256, crops_per_image=4):
     settings |= {
         "patch_size": patch_size,
         "batch_size": 1,
-        "crops_per_image": crops_per_image,
+        # Passes with one crop each: several crops of an image would be shuffled.
+        "crops_per_image": 1,
         "augment": False,
         "stream_from": 0,
     }

@@ -2,9 +2,11 @@ import json
 import re
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from keras_mhdeblur.presets.zoo import builtin_presets
 from keras_mhdeblur.training import recipes
@@ -166,3 +168,27 @@ def test_the_seed_gives_the_first_weights():
     for a, b in zip(first.get_weights(), again.get_weights()):
         np.testing.assert_array_equal(a, b)
     assert any(np.any(a != b) for a, b in zip(first.get_weights(), other.get_weights()))
+
+
+def test_evaluation_pairs_are_always_the_same(tmp_path):
+    rng = np.random.default_rng(0)
+    for k in range(3):
+        pixels = rng.integers(0, 256, (48, 48, 3)).astype("uint8")
+        Image.fromarray(pixels).save(tmp_path / f"{k}.png")
+    found = []
+    for seed in (1, 2):
+        keras.utils.set_random_seed(seed)
+        pairs = recipes.evaluation_pairs(TINY, tmp_path, 16, crops_per_image=4)
+        found.append([sharp[0].numpy() for _, sharp in pairs])
+    assert len(found[0]) == 12
+    np.testing.assert_array_equal(found[0], found[1])
+    # Four of each photo: some pixel of the photo is its patch's first.
+    photos = [np.asarray(Image.open(tmp_path / f"{k}.png")) / 255 for k in range(3)]
+    counts = [
+        sum(
+            np.isclose(photo, patch[0, 0], atol=1e-4).all(-1).any()
+            for patch in found[0]
+        )
+        for photo in photos
+    ]
+    assert counts == [4, 4, 4]
