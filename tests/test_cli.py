@@ -325,3 +325,24 @@ def test_no_such_recipe(sharp_photos, tmp_path, capfd):
     command = ("train", "none.yaml", "--data", sharp_photos, "-o", tmp_path)
     assert run(*command) == 2
     assert "none.yaml" in capfd.readouterr().err
+
+
+def test_evaluate_a_partial_benchmark(tmp_path, preset, capfd):
+    rng = np.random.default_rng(0)
+    for name in ("input", "target"):
+        folder = tmp_path / "test" / name
+        folder.mkdir(parents=True)
+        pixels = rng.integers(0, 256, (24, 24, 3)).astype("uint8")
+        Image.fromarray(pixels).save(folder / "a.png")
+    command = ("evaluate", "--preset", preset, "--data", tmp_path)
+    assert run(*command) == 2
+    assert "--data needs --benchmark" in capfd.readouterr().err
+    assert run(*command, "--benchmark", "gopro") == 2
+    assert "1 were found (--allow-partial takes them)" in capfd.readouterr().err
+    output = tmp_path / "scores.csv"
+    with pytest.warns(UserWarning, match="1 were found"):
+        code = run(
+            *command, "--benchmark", "gopro", "--allow-partial", "--output", output
+        )
+    assert code == 0
+    assert output.read_text().splitlines()[1].startswith("test/input/a.png,")

@@ -47,6 +47,7 @@ def add_parser(commands):
         help="gopro, hide, realblur_j, realblur_r or reds: what --data holds, and for "
         "--protocol paper what --pairs are from",
     )
+    add("--allow-partial", action="store_true", help="take an incomplete benchmark")
     add(
         "--protocol",
         choices=("plain", "paper"),
@@ -92,7 +93,8 @@ def _evaluate(options):
             progress=True,
         )
     except ValueError as error:
-        raise UsageError(str(error)) from None
+        message = str(error).replace("`allow_partial=True`", "--allow-partial")
+        raise UsageError(message) from None
     rows = scores.pop("per_image")
     scores = {"preset": options.preset, **scores}
     if baseline is not None:
@@ -132,7 +134,12 @@ def _pairs(options):
         if not options.benchmark:
             raise UsageError("--data needs --benchmark")
         split = "val" if options.benchmark == "reds" else "test"
-        found = data.benchmark(options.benchmark, options.data, split)
+        found = data.benchmark(
+            options.benchmark,
+            options.data,
+            split,
+            allow_partial=options.allow_partial,
+        )
         names = [blurry.relative_to(options.data).as_posix() for blurry, _ in found]
         return found.dataset(patch_size=None), names
     recipe = recipes.load_recipe(recipe_path(options.preset))
