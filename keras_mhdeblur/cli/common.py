@@ -58,13 +58,16 @@ def positive(text):
 
 
 def whole_number(text):
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be a whole number from 0, not {text!r}")
+    return int(text)
+
+
+def make_output_folder(path):
     try:
-        number = int(text)
-    except ValueError:
-        number = -1
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"must be a whole number, not {text!r}")
-    return number
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--output {path}: {error.strerror}") from None
 
 
 def load_preset(preset, option="--preset"):

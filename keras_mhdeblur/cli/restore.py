@@ -9,6 +9,7 @@ from .common import (
     UsageError,
     add_preset_option,
     load_preset,
+    make_output_folder,
     one_line,
     positive,
     quiet_import,
@@ -91,10 +92,7 @@ def _restore(options):
         print(f"mhdeblur: {message}", file=sys.stderr)
     if not sources:
         return 1
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"--output {output}: {error.strerror}") from None
+    make_output_folder(output)
 
     with quiet_import():
         from keras_mhdeblur.inference.progress import ProgressBar

@@ -5,7 +5,14 @@ import sys
 import time
 from pathlib import Path
 
-from .common import UsageError, one_line, positive, quiet_import
+from .common import (
+    UsageError,
+    make_output_folder,
+    one_line,
+    positive,
+    quiet_import,
+    whole_number,
+)
 from .restore import find_photos, plan_outputs
 
 
@@ -134,7 +141,7 @@ def _add_output(add):
 def _add_seed(add):
     add(
         "--seed",
-        type=_seed,
+        type=whole_number,
         default=0,
         metavar="N",
         help="the same number gives the same pairs (default: %(default)s)",
@@ -167,12 +174,6 @@ def _real(text):
     if not 0 <= number < float("inf"):
         raise argparse.ArgumentTypeError(f"must be a number from 0, not {text!r}")
     return number
-
-
-def _seed(text):
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"must be a whole number from 0, not {text!r}")
-    return int(text)
 
 
 def _synthesize_frames(options):
@@ -251,10 +252,7 @@ def _run(pairs_of, sources, names, failures, options):
                 f"--output {output} holds pairs of {name} already: choose another "
                 "folder, or remove it"
             )
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"--output {output}: {error.strerror}") from None
+    make_output_folder(output)
 
     with quiet_import():
         from keras_mhdeblur.inference.progress import ProgressBar
