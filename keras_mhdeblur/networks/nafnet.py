@@ -1,14 +1,18 @@
 """NAFNet with a multi-head output."""
 
 import keras
-import numpy as np
 from keras import layers
 
 from keras_mhdeblur.layers import MultiHeadOutput, NAFBlock, PadToMultiple, PixelShuffle
+from keras_mhdeblur.networks.base import (
+    RestorationNetwork,
+    layer_factory,
+    local_window,
+)
 
 
 @keras.saving.register_keras_serializable(package="keras_mhdeblur")
-class NAFNet(keras.Model):
+class NAFNet(RestorationNetwork):
     """NAFNet (arXiv 2204.04676) whose last convolution emits K head images.
 
     A U-Net of `NAFBlock`s with additive skips. Input: blurry images (B, H, W, C),
@@ -58,13 +62,13 @@ class NAFNet(keras.Model):
             )
         levels = len(encoder_blocks)
         multiple = 2**levels
-        windows = _local_windows(local_statistics, multiple, levels)
+        windows = [
+            local_window(local_statistics, level, multiple)
+            for level in range(levels + 1)
+        ]
 
         # === Layers ===
-        def layer(cls, *args, name, **kwargs):
-            if _share_layers_of is not None and name != "heads":
-                return _share_layers_of.get_layer(name)
-            return cls(*args, name=name, **kwargs)
+        layer = layer_factory(_share_layers_of)
 
         def blocks(x, count, level, prefix):
             for index in range(count):
@@ -93,11 +97,8 @@ class NAFNet(keras.Model):
             x = layer(PixelShuffle, 2, name=f"up_{index}_shuffle")(up(x))
             x = layer(layers.Add, name=f"skip_{index}")([x, skips[level]])
             x = blocks(x, count, level, f"decoder_{index}")
-        if _share_layers_of is not None and _share_layers_of.num_heads == num_heads:
-            heads = _share_layers_of.get_layer("heads")
-        else:
-            heads = MultiHeadOutput(num_heads, image_channels, name="heads")
-        super().__init__(inputs=image, outputs=heads(x, image), **kwargs)
+        heads = layer(MultiHeadOutput, num_heads, image_channels, name="heads")
+        super().__init__(image, heads(x, image), head_inputs=(x, image), **kwargs)
 
         # === Config ===
         self.width = width
@@ -107,44 +108,6 @@ class NAFNet(keras.Model):
         self.num_heads = num_heads
         self.image_channels = image_channels
         self.local_statistics = local_statistics
-
-    def with_local_statistics(self, train_size=256):
-        """The same network, sharing these weights, with TLC.
-
-        Args:
-            train_size: size in pixels of the crops the network was trained on, one
-                number or (height, width); None for global statistics.
-
-        Returns:
-            A `NAFNet` whose layers are the layers of this one.
-        """
-        config = {**self.get_config(), "local_statistics": train_size}
-        return NAFNet(**config, _share_layers_of=self)
-
-    def with_folded_heads(self, head_weights):
-        """A single-head network whose image is a weighted mean of the head images.
-
-        Heads differ in their last convolution only, and a mean of convolutions is
-        one convolution with the mean kernel: one image costs what the single-output
-        network costs. All other layers are shared with this network; the folded
-        kernel is a copy, made now.
-
-        Args:
-            head_weights: K numbers that sum to one.
-
-        Returns:
-            A `NAFNet` with `num_heads=1`.
-        """
-        weights = np.asarray(head_weights, "float64")
-        if weights.shape != (self.num_heads,) or abs(weights.sum() - 1) > 1e-6:
-            raise ValueError(
-                f"`head_weights` must be {self.num_heads} numbers that sum to one. "
-                f"Received: head_weights={head_weights}"
-            )
-        config = {**self.get_config(), "num_heads": 1}
-        folded = NAFNet(**config, _share_layers_of=self)
-        self.get_layer("heads").fold_into(folded.get_layer("heads"), weights)
-        return folded
 
     def get_config(self):
         return {
@@ -157,18 +120,3 @@ class NAFNet(keras.Model):
             "image_channels": self.image_channels,
             "local_statistics": self.local_statistics,
         }
-
-
-def _local_windows(train_size, multiple, levels):
-    """Pooling window (height, width) of each level, the middle included."""
-    if train_size is None:
-        return [None] * (levels + 1)
-    sizes = (train_size, train_size) if isinstance(train_size, int) else train_size
-    windows = []
-    for level in range(levels + 1):
-        # The feature size at training, scaled by 1.5 in whole pixels as TLC does it.
-        features = [(size + -size % multiple) >> level for size in sizes]
-        windows.append(
-            tuple(f * int(1.5 * size) // size for f, size in zip(features, sizes))
-        )
-    return windows

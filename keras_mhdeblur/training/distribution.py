@@ -1,5 +1,8 @@
 """Training on several devices or machines at once."""
 
+import functools
+import os
+
 import keras
 
 STRATEGIES = ("none", "mirrored", "multiworker")
@@ -30,8 +33,8 @@ def make_strategy(name):
             the others stop with an error.
 
     Returns:
-        None, a `tf.distribute.Strategy` or, on JAX, a
-        `keras.distribution.DataParallel`.
+        None, a `tf.distribute.Strategy` (the same at every call in a process) or, on
+        JAX, a `keras.distribution.DataParallel`.
 
     Raises:
         ValueError: the name is unknown, the backend cannot do it, or TF_CONFIG names
@@ -53,18 +56,32 @@ def make_strategy(name):
         raise ValueError(
             f"This strategy needs the TensorFlow backend. Received: strategy={name!r}"
         )
+    if name == "mirrored":
+        return _mirrored_strategy()
+    return _multi_worker_strategy(os.environ.get("TF_CONFIG"))
+
+
+# One strategy a process: the collectives of two over the same devices have the same
+# keys, and TensorFlow then takes the tensors of one for those of the other.
+@functools.cache
+def _mirrored_strategy():
     import tensorflow as tf
 
-    if name == "mirrored":
-        devices = tf.config.list_logical_devices("GPU")
-        devices = devices or tf.config.list_logical_devices("CPU")
-        return tf.distribute.MirroredStrategy([device.name for device in devices])
+    devices = tf.config.list_logical_devices("GPU")
+    devices = devices or tf.config.list_logical_devices("CPU")
+    return tf.distribute.MirroredStrategy([device.name for device in devices])
+
+
+@functools.cache
+def _multi_worker_strategy(tf_config):
+    import tensorflow as tf
+
     resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
     workers = resolver.cluster_spec().as_dict().get("worker")
     if not workers:
         raise ValueError(
             "The environment variable TF_CONFIG must list the workers. "
-            f"Received: strategy={name!r}"
+            f"Received: TF_CONFIG={tf_config!r}"
         )
     return tf.distribute.MultiWorkerMirroredStrategy(resolver)
 

@@ -206,6 +206,8 @@ def test_what_is_made_outside_the_scope_is_refused(strategy, make_model):
 def test_strategies(strategy, monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
     assert make_strategy("none") is None
+    # A second one over the same devices would mix up the sums of both.
+    assert make_strategy("mirrored") is strategy
     assert num_replicas(None) == 1 and is_chief(None) and is_chief(strategy)
     assert per_replica_batch_size(strategy, 8) == 4
     with pytest.raises(ValueError, match="multiple of the 2 replicas.*batch_size=7"):

@@ -1,0 +1,103 @@
+"""What all networks share: local statistics and folded heads on the same weights."""
+
+import keras
+import numpy as np
+
+from keras_mhdeblur.layers import MultiHeadOutput
+
+
+class RestorationNetwork(keras.Model):
+    """Base of the networks: a functional model from images to head stacks.
+
+    A subclass lists its constructor's arguments in `get_config`; it makes its layers
+    through `layer_factory(_share_layers_of)` and gives the input of its last layer,
+    the `MultiHeadOutput` named "heads", to this constructor.
+
+    Args:
+        inputs: input image.
+        outputs: head stack, or the list of them, final stage first.
+        head_inputs: (features, image) that make the final stage's heads.
+    """
+
+    def __init__(self, inputs, outputs, head_inputs, **kwargs):
+        super().__init__(inputs=inputs, outputs=outputs, **kwargs)
+        # In a function, so that Keras does not track the tensors.
+        self._head_inputs = lambda: head_inputs
+
+    def with_local_statistics(self, train_size=256):
+        """The same network, sharing these weights, with TLC.
+
+        Args:
+            train_size: size in pixels of the crops the network was trained on, one
+                number or (height, width); None for global statistics.
+
+        Returns:
+            A network of this class whose layers are the layers of this one.
+        """
+        config = {**self.get_config(), "local_statistics": train_size}
+        return type(self)(**config, _share_layers_of=self)
+
+    def with_folded_heads(self, head_weights):
+        """A single-head model whose image is a weighted mean of the head images.
+
+        Heads differ in their last convolution only, and a mean of convolutions is
+        one convolution with the mean kernel: one image costs what the single-output
+        network costs. All other layers are shared with this network; the folded
+        kernel is a copy, made now. Only the final stage is an output.
+
+        Args:
+            head_weights: K numbers that sum to one.
+
+        Returns:
+            A `keras.Model` from images (B, H, W, C) to (B, 1, H, W, C).
+        """
+        weights = np.asarray(head_weights, "float64")
+        if weights.shape != (self.num_heads,) or abs(weights.sum() - 1) > 1e-6:
+            raise ValueError(
+                f"`head_weights` must be {self.num_heads} numbers that sum to one. "
+                f"Received: head_weights={head_weights}"
+            )
+        heads = self.get_layer("heads")
+        folded = MultiHeadOutput(1, heads.channels, heads.kernel_size, name="heads")
+        model = keras.Model(self.inputs, folded(*self._head_inputs()), name=self.name)
+        heads.fold_into(folded, weights)
+        return model
+
+
+def layer_factory(shared):
+    """Function that makes layers by name, or takes those of a network.
+
+    Args:
+        shared: None, or the network whose layers are taken.
+
+    Returns:
+        Function (class, *arguments, name=..., **arguments) to a layer.
+    """
+
+    def layer(cls, *args, name, **kwargs):
+        if shared is not None:
+            return shared.get_layer(name)
+        return cls(*args, name=name, **kwargs)
+
+    return layer
+
+
+def local_window(train_size, level, multiple):
+    """Window of a statistic under TLC, 1.5 times what it saw in training.
+
+    Args:
+        train_size: None, or the size of the training crops: a number or (height,
+            width).
+        level: how often the features were halved.
+        multiple: what the network pads images to.
+
+    Returns:
+        None, or (height, width) in pixels of the features.
+    """
+    if train_size is None:
+        return None
+    sizes = (train_size, train_size) if isinstance(train_size, int) else train_size
+    # The feature size at training, scaled by 1.5 in whole pixels as TLC does it.
+    return tuple(
+        ((size + -size % multiple) >> level) * int(1.5 * size) // size for size in sizes
+    )
