@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from keras_mhdeblur.convert.layouts import conv_entries, depthwise_conv, shuffled_conv
+
 
 def nafnet_entries(network):
     """Official parameter name to (Keras variable, function from PyTorch's array)."""
@@ -12,16 +14,16 @@ def nafnet_entries(network):
             block = network.get_layer(f"{prefix}_block_{index}")
             entries.update(nafblock_entries(block, f"{name}.{index}."))
 
-    entries.update(_conv_entries("intro", network.get_layer("intro")))
-    entries.update(_conv_entries("ending", network.get_layer("heads").conv))
+    entries.update(conv_entries("intro", network.get_layer("intro")))
+    entries.update(conv_entries("ending", network.get_layer("heads").conv))
     for level, count in enumerate(network.encoder_blocks):
         add_blocks(f"encoders.{level}", f"encoder_{level}", count)
         down = network.get_layer(f"down_{level}")
-        entries.update(_conv_entries(f"downs.{level}", down))
+        entries.update(conv_entries(f"downs.{level}", down))
     add_blocks("middle_blks", "middle", network.middle_blocks)
     for index, count in enumerate(network.decoder_blocks):
         up = network.get_layer(f"up_{index}")
-        entries.update(_conv_entries(f"ups.{index}.0", up, _shuffled_conv))
+        entries.update(conv_entries(f"ups.{index}.0", up, shuffled_conv))
         add_blocks(f"decoders.{index}", f"decoder_{index}", count)
     return entries
 
@@ -31,38 +33,14 @@ def nafblock_entries(block, prefix=""):
     entries = {
         f"{prefix}beta": (block.beta, np.ravel),
         f"{prefix}gamma": (block.gamma, np.ravel),
-        **_conv_entries(f"{prefix}conv1", block.conv1),
-        **_conv_entries(f"{prefix}conv2", block.conv2, _depthwise_conv),
-        **_conv_entries(f"{prefix}conv3", block.conv3),
-        **_conv_entries(f"{prefix}sca.1", block.attention),
-        **_conv_entries(f"{prefix}conv4", block.conv4),
-        **_conv_entries(f"{prefix}conv5", block.conv5),
+        **conv_entries(f"{prefix}conv1", block.conv1),
+        **conv_entries(f"{prefix}conv2", block.conv2, depthwise_conv),
+        **conv_entries(f"{prefix}conv3", block.conv3),
+        **conv_entries(f"{prefix}sca.1", block.attention),
+        **conv_entries(f"{prefix}conv4", block.conv4),
+        **conv_entries(f"{prefix}conv5", block.conv5),
     }
     for name, norm in (("norm1", block.norm1), ("norm2", block.norm2)):
         entries[f"{prefix}{name}.weight"] = (norm.gamma, np.asarray)
         entries[f"{prefix}{name}.bias"] = (norm.beta, np.asarray)
     return entries
-
-
-def _conv_entries(name, layer, to_keras=None):
-    entries = {f"{name}.weight": (layer.weights[0], to_keras or _conv)}
-    if len(layer.weights) > 1:
-        entries[f"{name}.bias"] = (layer.weights[1], np.asarray)
-    return entries
-
-
-def _conv(weight):
-    """(O, I, h, w) to (h, w, I, O)."""
-    return weight.transpose(2, 3, 1, 0)
-
-
-def _depthwise_conv(weight):
-    """(C, 1, h, w) to (h, w, C, 1)."""
-    return weight.transpose(2, 3, 0, 1)
-
-
-def _shuffled_conv(weight):
-    """As `_conv`, output channels from PixelShuffle's (C, 2, 2) to (2, 2, C)."""
-    channels = len(weight) // 4
-    order = np.arange(4 * channels).reshape(channels, 4).T.ravel()
-    return _conv(weight[order])
