@@ -18,7 +18,7 @@ def conv_entries(name, layer, to_keras=None):
 
 
 def conv(weight):
-    """(O, I, h, w) to (h, w, I, O)."""
+    """(O, I, h, w) to (h, w, I, O); of a transposed one (I, O, h, w) to (h, w, O, I)."""
     return weight.transpose(2, 3, 1, 0)
 
 
@@ -32,8 +32,3 @@ def shuffled_conv(weight):
     channels = len(weight) // 4
     order = np.arange(4 * channels).reshape(channels, 4).T.ravel()
     return conv(weight[order])
-
-
-def transposed_conv(weight):
-    """(I, O, h, w) to (h, w, O, I)."""
-    return weight.transpose(2, 3, 1, 0)
