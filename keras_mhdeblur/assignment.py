@@ -5,18 +5,19 @@ from keras import ops
 from keras_mhdeblur.layers import HeadCombination, pair_indices
 
 
-def pairwise_mse(errors):
+def pairwise_mse(errors, combine=True):
     """Mean squared error of every pair average, from the Gram matrix of the errors.
 
     With the errors e_i = mu_i - y and G_ij = mean(e_i e_j), the average of heads i
-    and j has the mean squared error (G_ii + 2 G_ij + G_jj) / 4, so the K(K+1)/2
-    combined images are never formed.
+    and j has the mean squared error (G_ii + 2 G_ij + G_jj) / 4, so the combined
+    images are never formed.
 
     Args:
         errors: (B, K, H, W, C), head images minus label.
+        combine: which pairs, see `layers.pair_indices`.
 
     Returns:
-        (B, K(K+1)/2), in the order of `layers.pair_indices`.
+        (B, K'), in the order of `layers.pair_indices`.
     """
     num_heads = errors.shape[1]
     flat = ops.reshape(errors, (ops.shape(errors)[0], num_heads, -1))
@@ -26,7 +27,7 @@ def pairwise_mse(errors):
     return ops.stack(
         [
             0.25 * (gram[:, i, i] + 2 * gram[:, i, j] + gram[:, j, j])
-            for i, j in pair_indices(num_heads)
+            for i, j in pair_indices(num_heads, combine)
         ],
         axis=1,
     )
@@ -39,17 +40,17 @@ def hypothesis_losses(loss, label, stack, combine=True):
         loss: an `ImageLoss` (any Keras loss works; its values are averaged per image).
         label: (B, H, W, C).
         stack: (B, K, H, W, C), head images.
-        combine: whether the hypotheses are the K(K+1)/2 pair averages of the heads
-            or the K heads themselves.
+        combine: which pair averages of the heads are the hypotheses, see
+            `layers.pair_indices`.
 
     Returns:
-        (B, K(K+1)/2) or (B, K).
+        (B, K').
     """
     label = ops.expand_dims(label, 1)
     if combine and stack.shape[1] > 1:
         if hasattr(loss, "from_mse"):
-            return loss.from_mse(pairwise_mse(loss.error(label, stack)))
-        stack = HeadCombination()(stack)
+            return loss.from_mse(pairwise_mse(loss.error(label, stack), combine))
+        stack = HeadCombination(combine)(stack)
     values = getattr(loss, "call", loss)(label, stack)
     extra_axes = tuple(range(2, len(values.shape)))
     return ops.mean(values, axis=extra_axes) if extra_axes else values

@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_mhdeblur.layers import HeadCombination
+from keras_mhdeblur.layers import HeadCombination, pair_indices
 from keras_mhdeblur.losses import HypothesisLoss, PSNRLoss
 from keras_mhdeblur.metrics import HypothesisMetric
 
@@ -18,10 +18,10 @@ class Deblurrer(_Trainer):
 
     Inputs are blurry images (B, H, W, C), float in [0, 1], of any size. `model(x)` and
     `model.predict(x)` return the hypotheses (B, K', H, W, C), not clipped: the
-    K' = K(K+1)/2 pair averages of the network's K heads, ordered as in
+    K' = K(K+1)/2 pair averages of the network's K head images, ordered as in
     `layers.pair_indices`, or the heads themselves. With `training=True` the call
-    returns what the loss needs, the network's head stack (B, K, H, W, C) or, of a
-    network with several stages, the list of them.
+    returns what the loss needs, the list of the network's head stacks (B, K, H, W, C),
+    one per stage, final stage first.
 
     In `fit`, every sample's label is assigned to its nearest hypothesis and only that
     one is trained (`losses.HypothesisLoss`; arXiv 2208.13029).
@@ -29,7 +29,9 @@ class Deblurrer(_Trainer):
     Args:
         network: a model from images to a head stack, or to a list of them, final
             stage first; `keras_mhdeblur.networks` has some.
-        combine_heads: whether heads are averaged in pairs.
+        combine_heads: whether heads are averaged in pairs. The pairs are those of the
+            network's `combination`: all of them, or "axes" for two decoders (see
+            `layers.pair_indices`).
         select: how `restore` makes one image of the hypotheses when it is not told:
             "mean", "medoid", "single" or a pair of heads (i, j).
         best_pair: the pair of heads (i, j) whose average is best over a validation
@@ -58,8 +60,14 @@ class Deblurrer(_Trainer):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        combination = getattr(network, "combination", True)
+        if combination == "axes" and not combine_heads:
+            raise ValueError(
+                "The heads of this network are no images by themselves and must be "
+                f"combined. Received: combine_heads={combine_heads}"
+            )
         self.network = network
-        self.combine_heads = combine_heads
+        self.combine_heads = combination if combine_heads else False
         self.select = tuple(select) if isinstance(select, list) else select
         self.best_pair = tuple(best_pair)
         self.local_statistics = local_statistics
@@ -68,24 +76,26 @@ class Deblurrer(_Trainer):
             inference_network = network.with_local_statistics(local_statistics)
         # In a function, so that Keras does not track the shared layers twice.
         self._inference_network = lambda: inference_network
-        self._combine = HeadCombination(name="combine_heads", dtype="float32")
+        self._combine = HeadCombination(
+            self.combine_heads, name="combine_heads", dtype="float32"
+        )
         self.built = True
 
     @property
     def num_heads(self):
-        """Number of heads K of the network."""
-        return self.network.num_heads
+        """Number of head images K of the network."""
+        return getattr(self.network, "num_head_images", self.network.num_heads)
 
     @property
     def num_hypotheses(self):
         """Number of hypotheses K'."""
-        heads = self.num_heads
-        return heads * (heads + 1) // 2 if self.combine_heads else heads
+        return len(pair_indices(self.num_heads, self.combine_heads))
 
     def call(self, images, training=False):
-        if training:
-            return self.network(images, training=True)
-        return self._hypotheses(self._inference_network()(images))
+        network = self.network if training else self._inference_network()
+        stacks = network(images, training=training)
+        stacks = list(stacks) if isinstance(stacks, (list, tuple)) else [stacks]
+        return stacks if training else self._combine(stacks[0])
 
     def compile(self, optimizer="rmsprop", loss=None, metrics=None, **kwargs):
         """Configures training, as `keras.Model.compile`.
@@ -136,25 +146,15 @@ class Deblurrer(_Trainer):
         self, x=None, y=None, y_pred=None, sample_weight=None, training=True
     ):
         loss = self.loss
-        if not self._is_head_stack(y_pred):
+        if not isinstance(y_pred, list):  # hypotheses, no head stacks
             loss = HypothesisLoss(loss.base, False, loss.relaxation, dtype=loss.dtype)
         total = loss(y, y_pred, sample_weight)
         return sum(self.losses, total)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        if self._is_head_stack(y_pred):
-            y_pred = self._hypotheses(y_pred)
+        if isinstance(y_pred, list):
+            y_pred = self._combine(y_pred[0])
         return super().compute_metrics(x, y, y_pred, sample_weight)
-
-    def _is_head_stack(self, y_pred):
-        """Whether y_pred is the network's output rather than hypotheses."""
-        if isinstance(y_pred, (list, tuple)):
-            return True
-        return y_pred.shape[1] == self.num_heads
-
-    def _hypotheses(self, stacks):
-        final = stacks[0] if isinstance(stacks, (list, tuple)) else stacks
-        return self._combine(final) if self.combine_heads else final
 
     def get_config(self):
         return {

@@ -182,7 +182,8 @@ class HypothesisLoss(keras.losses.Loss):
 
     Args:
         base: the loss of one image, an `ImageLoss` or any Keras loss.
-        combine: whether the hypotheses are the pair averages of the heads.
+        combine: which pair averages of the heads are the hypotheses, see
+            `layers.pair_indices`.
         relaxation: weight that all hypotheses but the winner share; the winner has the
             rest of 1. 0 is the paper's winner takes all.
     """

@@ -84,7 +84,7 @@ from keras_mhdeblur.data.jpeg import jpeg_compress
 assert keras.backend.backend() == "torch"
 model.load_weights(sys.argv[1])
 arrays = np.load(sys.argv[2])
-heads = model(arrays["x"], training=True)
+(heads,) = model(arrays["x"], training=True)
 model.compile(metrics=metrics)
 loss = model.compute_loss(y=keras.ops.convert_to_tensor(arrays["y"]), y_pred=heads)
 seeds = np.array([0, 2])
@@ -131,7 +131,7 @@ def test_values_on_torch_are_those_of_tensorflow(tmp_path):
     names = ["model.weights.h5", "inputs.npz", "outputs.npz"]
     run("torch", VALUES_ON_TORCH, *(tmp_path / name for name in names))
     found = np.load(tmp_path / "outputs.npz")
-    heads = model(x, training=True)
+    (heads,) = model(x, training=True)
     model.compile()
     seeds = np.array([0, 2])
     numbers = mhd.data.random.uniform(seeds, 50)

@@ -100,7 +100,7 @@ def test_official_training_steps(golden, variant):
 def test_call_gives_hypotheses_and_in_training_heads():
     model = tiny()
     x, _ = pairs(2)
-    heads, hypotheses = model(x, training=True), model(x)
+    (heads,), hypotheses = model(x, training=True), model(x)
     assert heads.shape == (2, 3, 16, 16, 3)
     assert hypotheses.shape == (2, 6, 16, 16, 3) == (2, model.num_hypotheses, 16, 16, 3)
     np.testing.assert_allclose(model.predict(x, verbose=0), hypotheses, atol=1e-6)
@@ -277,7 +277,7 @@ def test_local_statistics_are_used_at_inference_only():
     for weight in model.weights:
         weight.assign(0.3 * keras.random.normal(weight.shape, seed=3))
     x = np.random.default_rng(0).random((1, 32, 64, 3), "float32")
-    heads = np.array(model(x, training=True))
+    heads = np.array(model(x, training=True)[0])
     assert np.abs(np.array(model(x))[:, 0] - heads[:, 0]).max() > 1e-4
     local = model.network.with_local_statistics(16)
     np.testing.assert_allclose(np.array(model(x))[:, 0], local(x)[:, 0], atol=1e-6)

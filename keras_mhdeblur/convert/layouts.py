@@ -18,7 +18,7 @@ def conv_entries(name, layer, to_keras=None):
 
 
 def conv(weight):
-    """(O, I, h, w) to (h, w, I, O); of a transposed one (I, O, h, w) to (h, w, O, I)."""
+    """(O, I, h, w) to (h, w, I, O); transposed: (I, O, h, w) to (h, w, O, I)."""
     return weight.transpose(2, 3, 1, 0)
 
 

@@ -8,6 +8,7 @@ from keras_mhdeblur import metrics
 from keras_mhdeblur.inference import selection
 from keras_mhdeblur.inference.progress import ProgressBar
 from keras_mhdeblur.inference.protocols import SSIM_KEYS, get_protocol
+from keras_mhdeblur.layers import pair_indices
 
 
 def evaluate(
@@ -110,7 +111,7 @@ class _Scorer:
         self.heads_of = protocol.head_function(model)
         self.num_heads = model.num_heads
         self.combine_heads = model.combine_heads
-        self.pairs = selection.head_pairs(model.num_heads, model.combine_heads)
+        self.pairs = pair_indices(model.num_heads, model.combine_heads)
         self.names = selection.hypothesis_names(model.num_heads, model.combine_heads)
         self.rows = []
 
@@ -129,7 +130,7 @@ class _Scorer:
         hypotheses = []
         pair_psnr = np.zeros((self.num_heads, self.num_heads))
         # One by one: all hypotheses of a large image at once would take too much.
-        for i, j in selection.head_pairs(self.num_heads, True):
+        for i, j in pair_indices(self.num_heads, True):
             hypothesis = (i, j) in self.pairs
             scores = self.scores(0.5 * (heads[i] + heads[j]), sharp, ssim=hypothesis)
             pair_psnr[i, j] = pair_psnr[j, i] = scores["psnr"]

@@ -9,29 +9,22 @@ def hypothesis_names(num_heads, combine_heads):
     """Names of the hypotheses in order: "0", "0+1", "1", ... or "0", "1", ...
 
     Args:
-        num_heads: number of heads K.
-        combine_heads: whether heads are averaged in pairs.
+        num_heads: number of head images K.
+        combine_heads: which pairs are averaged, see `layers.pair_indices`.
 
     Returns:
         List of K' strings; "0+1" is the average of the heads 0 and 1.
     """
-    if not combine_heads:
-        return [str(head) for head in range(num_heads)]
-    return [str(i) if i == j else f"{j}+{i}" for i, j in pair_indices(num_heads)]
-
-
-def head_pairs(num_heads, combine_heads):
-    """Heads (i, j), j <= i, whose average is each hypothesis, in order."""
-    if combine_heads:
-        return pair_indices(num_heads)
-    return [(head, head) for head in range(num_heads)]
+    pairs = pair_indices(num_heads, combine_heads)
+    return [str(i) if i == j else f"{j}+{i}" for i, j in pairs]
 
 
 def combine(heads, combine_heads):
     """Hypotheses (K', ...) of head images (K, ...), not clipped."""
     if not combine_heads:
         return heads
-    first, second = (list(index) for index in zip(*pair_indices(len(heads))))
+    pairs = pair_indices(len(heads), combine_heads)
+    first, second = (list(index) for index in zip(*pairs))
     hypotheses = heads[first]
     hypotheses += heads[second]
     hypotheses *= 0.5
@@ -56,7 +49,7 @@ def head_weights(model, select):
     if callable(select) or (isinstance(select, str) and select == "medoid"):
         return None
     if isinstance(select, str) and select == "mean":
-        # The mean over all pairs, (i, i) included, holds every head equally often.
+        # The mean over all hypotheses holds every head equally often.
         return np.full(heads, 1 / heads)
     pair = select
     if isinstance(select, str) and select == "single":
@@ -75,11 +68,13 @@ def head_weights(model, select):
             f"`select` must name heads from 0 to {heads - 1}. "
             f"Received: select={select!r}"
         )
-    if i != j and not model.combine_heads:
-        raise ValueError(
-            "`select` must name one head, for this model does not combine heads. "
-            f"Received: select={select!r}"
+    if (max(i, j), min(i, j)) not in pair_indices(heads, model.combine_heads):
+        possible = (
+            f"a head from 0 to {heads // 2 - 1} and one from {heads // 2} on"
+            if model.combine_heads
+            else "one head, for this model does not combine heads"
         )
+        raise ValueError(f"`select` must name {possible}. Received: select={select!r}")
     return np.eye(heads)[[i, j]].mean(axis=0)
 
 
@@ -88,12 +83,12 @@ def medoid_weights(heads, combine_heads):
 
     Args:
         heads: head images (K, H, W, C).
-        combine_heads: whether heads are averaged in pairs.
+        combine_heads: which pairs are averaged, see `layers.pair_indices`.
 
     Returns:
         (K,) that sum to one.
     """
-    pair = head_pairs(len(heads), combine_heads)[medoid_index(heads, combine_heads)]
+    pair = pair_indices(len(heads), combine_heads)[medoid_index(heads, combine_heads)]
     return np.eye(len(heads))[list(pair)].mean(axis=0)
 
 
@@ -102,7 +97,7 @@ def medoid_index(heads, combine_heads):
     deviation = (heads - heads.mean(axis=0)).reshape(len(heads), -1)
     # No pair has to be formed: |d_i + d_j|^2 = G_ii + 2 G_ij + G_jj.
     gram = deviation @ deviation.T
-    pairs = head_pairs(len(heads), combine_heads)
+    pairs = pair_indices(len(heads), combine_heads)
     return int(np.argmin([gram[i, i] + 2 * gram[i, j] + gram[j, j] for i, j in pairs]))
 
 
@@ -125,15 +120,22 @@ def uncertainty(heads, combine_heads):
 
     Args:
         heads: head images (K, H, W, C).
-        combine_heads: whether heads are averaged in pairs.
+        combine_heads: which pairs are averaged, see `layers.pair_indices`.
 
     Returns:
         float32 (H, W), in units of the image's range [0, 1]: the root of the
         variance's mean over the channels.
     """
-    count = len(heads)
-    variance = np.square(heads - heads.mean(axis=0)).mean(axis=(0, -1))
-    if combine_heads:
+    if combine_heads == "axes":
+        # The two averaged heads vary independently of each other.
+        variance = sum(_variance(half) for half in np.split(heads, 2)) / 4
+    else:
+        variance = _variance(heads)
+    if combine_heads is True:
         # Over the K(K+1)/2 pair averages it is this multiple of that over the heads.
-        variance *= (count + 2) / (2 * (count + 1))
+        variance *= (len(heads) + 2) / (2 * (len(heads) + 1))
     return np.sqrt(variance)
+
+
+def _variance(heads):
+    return np.square(heads - heads.mean(axis=0)).mean(axis=(0, -1))

@@ -5,42 +5,61 @@ import numpy as np
 from keras import ops
 
 
-def pair_indices(num_heads):
-    """Head pairs (i, j) of the combined hypotheses, in order.
-
-    The order is the lower triangle row by row, (0, 0), (1, 0), (1, 1), (2, 0), ...,
-    so that the pair (i, j) with j <= i has index `i * (i + 1) // 2 + j`.
+def pair_indices(num_heads, combine=True):
+    """Head pairs (i, j), j <= i, whose averages are the hypotheses, in order.
 
     Args:
-        num_heads: number of heads K.
+        num_heads: number of head images K.
+        combine: which pairs.
+            True: all, (i, i) included. The order is the lower triangle row by row,
+            (0, 0), (1, 0), (1, 1), (2, 0), ..., so that the pair (i, j) has index
+            `i * (i + 1) // 2 + j`.
+            False: (i, i) only, every head by itself.
+            "axes": every head of the second half with every head of the first, for
+            networks with two decoders (`networks.XYDeblur`).
 
     Returns:
-        List of K * (K + 1) / 2 tuples.
+        List of tuples: K(K+1)/2, K or (K/2)^2 of them.
     """
-    return [(i, j) for i in range(num_heads) for j in range(i + 1)]
+    triangle = [(i, j) for i in range(num_heads) for j in range(i + 1)]
+    if combine == "axes":
+        half = num_heads // 2
+        return [(i, j) for i, j in triangle if j < half <= i]
+    return triangle if combine else [(i, i) for i in range(num_heads)]
 
 
 @keras.saving.register_keras_serializable(package="keras_mhdeblur")
 class HeadCombination(keras.layers.Layer):
-    """Averages every pair of head images: K images become K(K+1)/2 hypotheses.
+    """Averages pairs of head images: the K' hypotheses of K heads.
 
-    Input: (B, K, H, W, C). Output: (B, K(K+1)/2, H, W, C) in the order of
-    `pair_indices`; the pair (i, i) is head i itself. Source: arXiv 2208.13029,
-    section 3.3. There are no weights.
+    Input: (B, K, H, W, C). Output: (B, K', H, W, C) in the order of `pair_indices`;
+    the pair (i, i) is head i itself. Source: arXiv 2208.13029, section 3.3. There are
+    no weights.
+
+    Args:
+        combine: which pairs, see `pair_indices`.
     """
+
+    def __init__(self, combine=True, **kwargs):
+        super().__init__(**kwargs)
+        self.combine = combine
 
     def call(self, stack):
         num_heads = stack.shape[1]
-        if num_heads == 1:
+        pairs = pair_indices(num_heads, self.combine)
+        if pairs == pair_indices(num_heads, False):
             return stack
-        first, second = zip(*pair_indices(num_heads))
+        first, second = zip(*pairs)
         first = ops.take(stack, ops.convert_to_tensor(first, "int32"), axis=1)
         second = ops.take(stack, ops.convert_to_tensor(second, "int32"), axis=1)
         return 0.5 * (first + second)
 
     def compute_output_shape(self, stack_shape):
         batch, num_heads, *image = stack_shape
-        return (batch, num_heads * (num_heads + 1) // 2, *image)
+        return (batch, len(pair_indices(num_heads, self.combine)), *image)
+
+    def get_config(self):
+        return {**super().get_config(), "combine": self.combine}
 
 
 @keras.saving.register_keras_serializable(package="keras_mhdeblur")
@@ -73,16 +92,7 @@ class MultiHeadOutput(keras.layers.Layer):
         self.num_heads = num_heads
         self.channels = channels
         self.kernel_size = kernel_size
-        self.conv = keras.layers.Conv2D(
-            num_heads * channels,
-            kernel_size,
-            padding="same",
-            # Heads start near the input and near each other: one that starts far
-            # behind never wins and is never trained.
-            kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
-            dtype=self.dtype_policy,
-            name="conv",
-        )
+        self.conv = head_conv(num_heads * channels, kernel_size, name="conv")
 
     def build(self, features_shape, image_shape):
         self.conv.build(features_shape)
@@ -96,17 +106,18 @@ class MultiHeadOutput(keras.layers.Layer):
         residuals = ops.transpose(residuals, (0, 3, 1, 2, 4))
         return ops.expand_dims(image, 1) + residuals
 
+    def single_head(self):
+        """A layer like this one with one head, for `fold_into`."""
+        return MultiHeadOutput(1, self.channels, self.kernel_size, name=self.name)
+
     def fold_into(self, single, head_weights):
-        """Sets a built one-head layer to the weighted mean of these heads.
+        """Sets a built `single_head` layer to the weighted mean of these heads.
 
         Args:
-            single: a `MultiHeadOutput` with `num_heads=1`.
+            single: the layer of one head.
             head_weights: array (K,).
         """
-        for source, target in zip(self.conv.weights, single.conv.weights):
-            values = ops.convert_to_numpy(source).astype("float64")
-            values = values.reshape(values.shape[:-1] + (self.num_heads, -1))
-            target.assign(np.tensordot(values, head_weights, axes=(-2, 0)))
+        fold_conv(self.conv, single.conv, head_weights)
 
     def compute_output_shape(self, features_shape, image_shape):
         return (image_shape[0], self.num_heads, *image_shape[1:])
@@ -118,3 +129,25 @@ class MultiHeadOutput(keras.layers.Layer):
             "channels": self.channels,
             "kernel_size": self.kernel_size,
         }
+
+
+def head_conv(filters, kernel_size, name):
+    """The convolution, in float32, that emits the residuals of heads."""
+    return keras.layers.Conv2D(
+        filters,
+        kernel_size,
+        padding="same",
+        # Heads start near the input and near each other: one that starts far behind
+        # never wins and is never trained.
+        kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
+        dtype="float32",
+        name=name,
+    )
+
+
+def fold_conv(conv, single, head_weights):
+    """Sets a one-head convolution to the weighted mean of the heads of another."""
+    for source, target in zip(conv.weights, single.weights):
+        values = ops.convert_to_numpy(source).astype("float64")
+        values = values.reshape(values.shape[:-1] + (len(head_weights), -1))
+        target.assign(np.tensordot(values, head_weights, axes=(-2, 0)))

@@ -3,26 +3,32 @@
 import keras
 import numpy as np
 
-from keras_mhdeblur.layers import MultiHeadOutput
-
 
 class RestorationNetwork(keras.Model):
     """Base of the networks: a functional model from images to head stacks.
 
     A subclass lists its constructor's arguments in `get_config`; it makes its layers
     through `layer_factory(_share_layers_of)` and gives the input of its last layer,
-    the `MultiHeadOutput` named "heads", to this constructor.
+    a `MultiHeadOutput` named "heads", to this constructor.
 
     Args:
         inputs: input image.
         outputs: head stack, or the list of them, final stage first.
-        head_inputs: (features, image) that make the final stage's heads.
+        head_inputs: call arguments of the layer "heads", which makes the final stage.
     """
+
+    # Which pairs of heads the hypotheses average, see `layers.pair_indices`.
+    combination = True
 
     def __init__(self, inputs, outputs, head_inputs, **kwargs):
         super().__init__(inputs=inputs, outputs=outputs, **kwargs)
         # In a function, so that Keras does not track the tensors.
         self._head_inputs = lambda: head_inputs
+
+    @property
+    def num_head_images(self):
+        """Number of head images in a stack."""
+        return self.num_heads
 
     def with_local_statistics(self, train_size=256):
         """The same network, sharing these weights, with TLC.
@@ -52,14 +58,14 @@ class RestorationNetwork(keras.Model):
             A `keras.Model` from images (B, H, W, C) to (B, 1, H, W, C).
         """
         weights = np.asarray(head_weights, "float64")
-        if weights.shape != (self.num_heads,) or abs(weights.sum() - 1) > 1e-6:
+        if weights.shape != (self.num_head_images,) or abs(weights.sum() - 1) > 1e-6:
             raise ValueError(
-                f"`head_weights` must be {self.num_heads} numbers that sum to one. "
-                f"Received: head_weights={head_weights}"
+                f"`head_weights` must be {self.num_head_images} numbers that sum to "
+                f"one. Received: head_weights={head_weights}"
             )
         heads = self.get_layer("heads")
-        folded = MultiHeadOutput(1, heads.channels, heads.kernel_size, name="heads")
-        model = keras.Model(self.inputs, folded(*self._head_inputs()), name=self.name)
+        folded = heads.single_head()
+        model = keras.Model(self.input, folded(*self._head_inputs()), name=self.name)
         heads.fold_into(folded, weights)
         return model
 
