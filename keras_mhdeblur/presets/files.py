@@ -1,6 +1,5 @@
 """The files of a preset folder and their checksums."""
 
-import difflib
 import hashlib
 import json
 from pathlib import Path
@@ -172,9 +171,3 @@ def write_json(path, content):
 def checksum(path):
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def did_you_mean(word, known):
-    """' Did you mean ...?' for the known word nearest to a wrong one, or ''."""
-    nearest = difflib.get_close_matches(word, known, n=1)
-    return f" Did you mean {nearest[0]!r}?" if nearest else ""

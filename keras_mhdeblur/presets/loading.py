@@ -14,12 +14,12 @@ from keras_mhdeblur.presets.files import (
     CONFIG,
     WEIGHTS,
     PresetError,
-    did_you_mean,
     read_json,
     read_metadata,
     verify,
 )
 from keras_mhdeblur.presets.zoo import builtin_presets
+from keras_mhdeblur.spelling import did_you_mean
 
 
 def from_preset(name, load_weights=True, **overrides):

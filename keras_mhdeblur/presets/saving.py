@@ -20,10 +20,10 @@ from keras_mhdeblur.presets.files import (
     WEIGHTS,
     PresetError,
     check_fields,
-    did_you_mean,
     write_json,
     write_metadata,
 )
+from keras_mhdeblur.spelling import did_you_mean
 
 _FIELDS = ("description", "license", "paper", "training_data", "scores")
 

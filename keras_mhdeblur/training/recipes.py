@@ -1,6 +1,5 @@
 """Recipes: a YAML file that says how a model was or is to be trained."""
 
-import difflib
 import inspect
 import pathlib
 
@@ -9,6 +8,7 @@ import yaml
 
 from keras_mhdeblur import data, losses, metrics, networks
 from keras_mhdeblur.deblurrer import Deblurrer
+from keras_mhdeblur.spelling import did_you_mean
 from keras_mhdeblur.training.optimizers import TorchAdamW
 from keras_mhdeblur.training.schedules import WarmupHoldCosine
 
@@ -33,7 +33,14 @@ _METRICS = {
 }
 _LOSSES = {
     name: getattr(losses, name)
-    for name in ("PSNRLoss", "MSELoss", "L1Loss", "CharbonnierLoss", "EdgeLoss")
+    for name in (
+        "PSNRLoss",
+        "MSELoss",
+        "L1Loss",
+        "CharbonnierLoss",
+        "EdgeLoss",
+        "CombinedLoss",
+    )
 }
 _OPTIMIZERS = {"TorchAdamW": TorchAdamW, "AdamW": keras.optimizers.AdamW}
 _NETWORKS = {name: getattr(networks, name) for name in networks.__all__}
@@ -96,10 +103,9 @@ def check_recipe(recipe):
             )
     for title, choices in _CHOICES.items():
         section = dict(recipe.get(title, {"name": "PSNRLoss"}))
-        function = _chosen(choices, section.pop("name", None), title)
         if title == "loss":
             section.pop("relaxation", None)
-        _check_arguments(function, section, title, _GIVEN.get(title, ()))
+        _check_choice(choices, section, title)
     _check_arguments(Deblurrer, recipe.get("model", {}), "model", ("network",))
     _check_arguments(
         WarmupHoldCosine, recipe["learning_rate"], "learning_rate", ("total_steps",)
@@ -222,8 +228,15 @@ def evaluation_pairs(recipe, photo_dir, patch_size=256, crops_per_image=4):
 def _hypothesis_loss(section, model):
     section = dict(section)
     relaxation = section.pop("relaxation", 0.0)
-    base = _make(_LOSSES, section, "loss")
+    base = _image_loss(section)
     return losses.HypothesisLoss(base, model.combine_heads, relaxation)
+
+
+def _image_loss(section):
+    section = dict(section)
+    if "losses" in section:
+        section["losses"] = [_image_loss(part) for part in section["losses"]]
+    return _make(_LOSSES, section, "loss")
 
 
 _CHOICES = {
@@ -231,6 +244,10 @@ _CHOICES = {
     "data": _DATA,
     "loss": _LOSSES,
     "optimizer": _OPTIMIZERS,
+}
+# Names that people try, by section, for what stands elsewhere.
+_ELSEWHERE = {
+    "optimizer": {"lr": "learning_rate.peak", "learning_rate": "learning_rate.peak"}
 }
 # Arguments that do not come from the section.
 _GIVEN = {
@@ -245,11 +262,20 @@ def _make(choices, section, title):
     return _chosen(choices, section.pop("name", None), title)(**section)
 
 
+def _check_choice(choices, section, title):
+    """Refuses a section that `_make` could not build from."""
+    section = dict(section)
+    function = _chosen(choices, section.pop("name", None), title)
+    _check_arguments(function, section, title, _GIVEN.get(title, ()))
+    for part in section.get("losses", ()):
+        _check_choice(choices, part, title)
+
+
 def _chosen(choices, name, title):
     if name not in choices:
         raise ValueError(
             f"`name` in the section {title} must be one of {', '.join(choices)}."
-            f"{_nearest(name, choices)} Received: name={name!r}"
+            f"{did_you_mean(name, choices)} Received: name={name!r}"
         )
     return choices[name]
 
@@ -274,9 +300,12 @@ def _refuse_wrong_names(names, possible, required, what, title=None):
     where = "The recipe" if title is None else f"The section {title}"
     unknown = [name for name in names if name not in possible]
     if unknown:
+        elsewhere = _ELSEWHERE.get(title, {}).get(unknown[0])
+        hint = f" Did you mean {elsewhere!r}?" if elsewhere else None
         raise ValueError(
             f"{where} has unknown {what}: {', '.join(map(str, unknown))}."
-            f"{_nearest(unknown[0], possible)} Possible: {', '.join(possible)}."
+            f"{hint or did_you_mean(unknown[0], possible)} "
+            f"Possible: {', '.join(possible)}."
         )
     missing = [name for name in required if name not in names]
     if missing:
@@ -284,11 +313,6 @@ def _refuse_wrong_names(names, possible, required, what, title=None):
             f"{where} has missing {what}: {', '.join(missing)}. "
             f"Possible: {', '.join(possible)}."
         )
-
-
-def _nearest(name, choices):
-    close = difflib.get_close_matches(str(name), choices, n=1)
-    return f" Did you mean {close[0]}?" if close else ""
 
 
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)

@@ -46,7 +46,7 @@ def test_wrong_settings(recipe_file, setting):
 
 
 def test_unknown_and_missing_sections(recipe_file):
-    message = "unknown sections: optimiser. Did you mean optimizer?"
+    message = "unknown sections: optimiser. Did you mean 'optimizer'?"
     with pytest.raises(ValueError, match=re.escape(message)):
         recipes.load_recipe(recipe_file, ["optimiser={}"])
     recipe_file.write_text(
@@ -98,9 +98,11 @@ def test_unknown_entries_are_named_with_their_section(recipe_file, section):
     ("learning_rate.warmup=3", "warmup_steps"),
     ("metrics=[PSNRmean]", "PSNRMean"),
     ("loss.name=PSNRLos", "PSNRLoss"),
+    ("loss={name: CombinedLoss, losses: [{name: EdgLoss}]}", "EdgeLoss"),
+    ("optimizer.lr=1e-3", "learning_rate.peak"),
 ])  # fmt: skip
 def test_the_nearest_right_name_is_told(recipe_file, setting, meant):
-    with pytest.raises(ValueError, match=f"Did you mean {meant}\\?"):
+    with pytest.raises(ValueError, match=f"Did you mean {meant!r}\\?"):
         recipes.load_recipe(recipe_file, [setting])
 
 
@@ -127,7 +129,7 @@ def test_unknown_names(recipe_file, section):
     ([{"steps": 4, "patch_size": 16, "batch_size": 2}], "`steps` steps in all, not 4"),
     ([{"steps": 3, "patch_size": 16, "batch_size": 2}], "whole epochs .* steps=3"),
     ([{"steps": 6, "patch_size": 16}], "progressive has missing entries: batch_size"),
-    ([{"step": 6}], "unknown entries: step. Did you mean steps"),
+    ([{"step": 6}], "unknown entries: step. Did you mean 'steps'"),
 ])  # fmt: skip
 def test_wrong_stages(stages, message):
     with pytest.raises(ValueError, match=message):
