@@ -12,7 +12,7 @@ _TAPS = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 1.5**2))  # of SSIM's window
 _TAPS /= _TAPS.sum()
 
 
-def psnr(y_true, y_pred, crop_border=0, luma=False):
+def psnr(y_true, y_pred, crop_border=0, luma=False, mask=None):
     """Peak signal-to-noise ratio per image, in dB; the peak is 1.
 
     Args:
@@ -20,16 +20,17 @@ def psnr(y_true, y_pred, crop_border=0, luma=False):
             Predictions are clipped to [0, 1].
         crop_border: pixels left out at each border.
         luma: compare the BT.601 luma (range 16 to 235 of 255) of RGB images.
+        mask: (H, W), true where pixels count; None for everywhere.
 
     Returns:
         (...); infinite where the images are equal.
     """
     y_true, y_pred = _prepare(y_true, y_pred, crop_border, luma)
-    mse = ops.mean(ops.square(y_pred - y_true), axis=(-3, -2, -1))
+    mse = _mean_inside(ops.square(y_pred - y_true), mask, crop_border)
     return -10 / math.log(10) * ops.log(mse)
 
 
-def ssim(y_true, y_pred, crop_border=0, variant="per_channel"):
+def ssim(y_true, y_pred, crop_border=0, variant="per_channel", mask=None):
     """Structural similarity per image, Gaussian window 11, sigma 1.5; the peak is 1.
 
     Args:
@@ -43,6 +44,7 @@ def ssim(y_true, y_pred, crop_border=0, variant="per_channel"):
             replicated: what NAFNet, HINet and MH-C papers report; reads about 0.02
             higher.
             "luma": windows on the BT.601 luma, borders replicated.
+        mask: (H, W), true where the similarity counts; None for everywhere.
 
     Returns:
         (...), at most 1.
@@ -79,7 +81,21 @@ def ssim(y_true, y_pred, crop_border=0, variant="per_channel"):
         * (2 * covariance + c2)
         / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))
     )
-    return ops.mean(similarity, axis=(-3, -2, -1))
+    if variant == "per_channel":  # one for every window inside the image
+        crop_border += len(_TAPS) // 2
+    return _mean_inside(similarity, mask, crop_border)
+
+
+def _mean_inside(values, mask, crop_border):
+    """Mean over (..., H, W, C) where a mask of the whole image is true."""
+    if mask is None:
+        return ops.mean(values, axis=(-3, -2, -1))
+    weights = ops.expand_dims(ops.cast(mask, values.dtype), -1)
+    if crop_border:
+        inside = slice(crop_border, -crop_border)
+        weights = weights[inside, inside]
+    total = ops.sum(values * weights, axis=(-3, -2, -1))
+    return total / (ops.sum(weights) * values.shape[-1])
 
 
 def _prepare(y_true, y_pred, crop_border, luma):
@@ -120,9 +136,9 @@ def _gaussian_across_channels(images):
     return ops.matmul(images, ops.cast(weights, images.dtype))
 
 
-def finite_psnr(y_true, y_pred):
+def finite_psnr(y_true, y_pred, mask=None):
     """`psnr`, at most 100 dB: equal images do not make a mean infinite."""
-    return ops.minimum(psnr(y_true, y_pred), 100.0)
+    return ops.minimum(psnr(y_true, y_pred, mask=mask), 100.0)
 
 
 class HypothesisMetric(keras.metrics.Metric):

@@ -121,3 +121,25 @@ def test_config_round_trip():
 def test_unknown_ssim():
     with pytest.raises(ValueError, match="Received: variant='4d'"):
         metrics.ssim(np.zeros((16, 16, 3)), np.zeros((16, 16, 3)), variant="4d")
+
+
+def test_masked_scores_are_those_of_the_visible_part():
+    rng = np.random.default_rng(0)
+    sharp = rng.random((30, 40, 3)).astype("float32")
+    image = np.clip(sharp + 0.1 * rng.standard_normal(sharp.shape), 0, 1)
+    spoilt, mask = image.copy(), np.zeros((30, 40), bool)
+    mask[:, :25] = True
+    spoilt[:, 25:] = 0
+    expected = metrics.psnr(sharp[:, :25], image[:, :25])
+    np.testing.assert_allclose(metrics.psnr(sharp, spoilt, mask=mask), expected, 1e-5)
+    # Similarity is seen in windows, so only those wholly inside are the same.
+    mask[:, 20:] = False
+    found = metrics.ssim(sharp, spoilt, mask=mask)
+    np.testing.assert_allclose(found, metrics.ssim(sharp[:, :25], image[:, :25]), 1e-5)
+    everywhere = np.ones((30, 40), bool)
+    for variant in ("per_channel", "3d", "luma"):
+        np.testing.assert_allclose(
+            metrics.ssim(sharp, image, 2, variant, everywhere),
+            metrics.ssim(sharp, image, 2, variant),
+            rtol=1e-5,
+        )

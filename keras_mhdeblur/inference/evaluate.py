@@ -4,10 +4,9 @@ import dataclasses
 
 import numpy as np
 
-from keras_mhdeblur import metrics
 from keras_mhdeblur.inference import selection
 from keras_mhdeblur.inference.progress import ProgressBar
-from keras_mhdeblur.inference.protocols import SSIM_KEYS, get_protocol
+from keras_mhdeblur.inference.protocols import get_protocol
 from keras_mhdeblur.layers import pair_indices
 
 
@@ -32,7 +31,8 @@ def evaluate(
         pairs: `tf.data.Dataset` or iterable of (blurry, sharp), both float
             (B, H, W, 3) in [0, 1]; sizes may change from batch to batch.
         protocol: "plain", "paper" or a `Protocol`; see `get_protocol`.
-        benchmark: name of the benchmark that the pairs are from, for "paper".
+        benchmark: name of the benchmark that the pairs are from, for "paper" and for
+            the alignment of RealBlur.
         baseline: another `Deblurrer` to score on the same images.
         per_image: whether to add the scores of every image.
         progress: whether to show a progress bar on stderr.
@@ -77,7 +77,7 @@ def evaluate(
             _check_pair(one, label)
             if bar is None and progress:
                 bar = ProgressBar(_count(pairs, len(blurry)))
-            inputs.append(scorer.scores(one, label))
+            inputs.append(scorer.protocol.scores(one, label))
             for each in scorers.values():
                 each.add(one, label)
             if bar is not None:
@@ -115,15 +115,6 @@ class _Scorer:
         self.names = selection.hypothesis_names(model.num_heads, model.combine_heads)
         self.rows = []
 
-    def scores(self, image, sharp, ssim=True):
-        """PSNR and SSIM of an image (H, W, C)."""
-        image, sharp = self.protocol.compared(image), self.protocol.compared(sharp)
-        scores = {"psnr": float(metrics.finite_psnr(sharp, image))}
-        for variant in self.protocol.ssim if ssim else ():
-            value = metrics.ssim(sharp, image, variant=variant)
-            scores[SSIM_KEYS[variant]] = float(value)
-        return scores
-
     def add(self, blurry, sharp):
         """Scores the hypotheses of an image."""
         heads = self.heads_of(blurry)
@@ -132,14 +123,15 @@ class _Scorer:
         # One by one: all hypotheses of a large image at once would take too much.
         for i, j in pair_indices(self.num_heads, True):
             hypothesis = (i, j) in self.pairs
-            scores = self.scores(0.5 * (heads[i] + heads[j]), sharp, ssim=hypothesis)
+            image = 0.5 * (heads[i] + heads[j])
+            scores = self.protocol.scores(image, sharp, ssim=hypothesis)
             pair_psnr[i, j] = pair_psnr[j, i] = scores["psnr"]
             if hypothesis:
                 hypotheses.append(scores)
         medoid = selection.medoid_index(heads, self.combine_heads)
         self.rows.append(
             {
-                "mean": self.scores(heads.mean(axis=0), sharp),
+                "mean": self.protocol.scores(heads.mean(axis=0), sharp),
                 "medoid": hypotheses[medoid],
                 "hypotheses": hypotheses,
                 "pair_psnr": pair_psnr,

@@ -5,6 +5,8 @@ import math
 
 import numpy as np
 
+from keras_mhdeblur import metrics
+from keras_mhdeblur.data import align_for_scoring
 from keras_mhdeblur.inference.runner import NetworkRunner
 
 # Key of each SSIM variant (`metrics.ssim`) in scores.
@@ -30,6 +32,9 @@ class Protocol:
             of it.
         round_to_8_bits: whether images are rounded to 256 levels, as in files.
         crop_border: pixels left out of the comparison at each border.
+        align: whether an image is first moved onto its label and only the pixels that
+            it then covers are scored, as RealBlur's authors do
+            (`data.align_for_scoring`).
         ssim: variants of `metrics.ssim` to compute.
     """
 
@@ -39,6 +44,7 @@ class Protocol:
     pad_multiple: int | None = None
     round_to_8_bits: bool = True
     crop_border: int = 0
+    align: bool = False
     ssim: tuple = ("per_channel", "3d", "luma")
 
     def __post_init__(self):
@@ -104,6 +110,29 @@ class Protocol:
             image = np.rint(255 * image) / 255
         return image.astype("float32")
 
+    def scores(self, image, sharp, ssim=True):
+        """Scores of an image (H, W, C) against its label.
+
+        Args:
+            image, sharp: float in [0, 1].
+            ssim: whether to compute SSIM, too.
+
+        Returns:
+            Dictionary of "psnr" and of the keys of `SSIM_KEYS`.
+
+        Raises:
+            ImportError, ValueError: the images cannot be aligned.
+        """
+        image, sharp = self.compared(image), self.compared(sharp)
+        mask = None
+        if self.align:
+            image, mask = align_for_scoring(image, sharp)
+        scores = {"psnr": float(metrics.finite_psnr(sharp, image, mask))}
+        for variant in self.ssim if ssim else ():
+            value = metrics.ssim(sharp, image, variant=variant, mask=mask)
+            scores[SSIM_KEYS[variant]] = float(value)
+        return scores
+
 
 PLAIN = Protocol(name="plain")
 
@@ -116,6 +145,11 @@ _PAPER = {
     # MHNAFNet: no TLC, for the baseline of 31.22 dB either.
     ("NAFNet", "hide"): Protocol(name="paper", local_statistics=None, ssim=("3d",)),
 }
+for _benchmark in ("gopro", "hide"):
+    _whole = Protocol(name="paper", local_statistics=None, ssim=("3d",))
+    _PAPER["Restormer", _benchmark] = _PAPER["MPRNet", _benchmark] = _whole
+    # Overlapping crops of the training size, averaged; its TLC class changed nothing.
+    _PAPER["HINet", _benchmark] = dataclasses.replace(_whole, crop_size=256)
 
 
 def get_protocol(protocol, model, benchmark=None):
@@ -123,11 +157,12 @@ def get_protocol(protocol, model, benchmark=None):
 
     Args:
         protocol: "plain": whole images as 8-bit files, the model's own
-            `local_statistics`, all variants of SSIM. "paper": what the official code
+            `local_statistics`, all variants of SSIM; aligned with their labels where
+            the benchmark is RealBlur. "paper": what the official code
             of arXiv 2208.13029 did for this kind of network and this benchmark. A
             `Protocol` is returned as it is.
         model: `Deblurrer`.
-        benchmark: for "paper", name of the benchmark that the images are from.
+        benchmark: name of the benchmark that the images are from, if any.
 
     Returns:
         `Protocol`.
@@ -138,7 +173,8 @@ def get_protocol(protocol, model, benchmark=None):
     if isinstance(protocol, Protocol):
         return protocol
     if protocol == "plain":
-        return PLAIN
+        realblur = str(benchmark).startswith("realblur")
+        return dataclasses.replace(PLAIN, align=True) if realblur else PLAIN
     if protocol != "paper":
         raise ValueError(
             '`protocol` must be "plain", "paper" or a Protocol. '

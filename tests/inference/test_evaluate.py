@@ -252,6 +252,31 @@ def test_protocols_by_name():
             Protocol(name="wrong", **wrong)
 
 
+def test_realblur_is_scored_aligned_with_its_labels():
+    pytest.importorskip("cv2")
+    model = adding(0)
+    assert get_protocol("plain", model, "realblur_j").align
+    assert not get_protocol("plain", model, "gopro").align
+    y, x = np.mgrid[:64, :80] / 8
+    sharp = 0.4 + 0.2 * np.stack([np.sin(x + y), np.cos(x * y / 9), np.sin(x)], -1)
+    sharp = sharp.astype("float32")
+    dark = 0.8 * np.roll(sharp, 1, axis=1)  # a pixel to the right, and darker
+    plain = PLAIN.scores(dark, sharp)["psnr"]
+    aligned = get_protocol("plain", model, "realblur_r").scores(dark, sharp)
+    assert plain < 25 < 35 < aligned["psnr"] and aligned["ssim"] > 0.98
+
+
+@pytest.mark.parametrize("name", ["Restormer", "HINet", "MPRNet"])
+def test_the_papers_protocol_of_the_other_networks(name):
+    crop_size = 256 if name == "HINet" else None
+    known = Protocol(
+        name="paper", local_statistics=None, crop_size=crop_size, ssim=("3d",)
+    )
+    network = type(name, (Linear,), {})([1], [0])
+    for benchmark in ("gopro", "hide"):
+        assert get_protocol("paper", Deblurrer(network), benchmark) == known
+
+
 def test_rounding_and_border():
     sharp = np.full((1, 16, 16, 3), 0.5, "float32")
     blurry = sharp.copy()
