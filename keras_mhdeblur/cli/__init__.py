@@ -8,7 +8,7 @@ import argparse
 import os
 import sys
 
-from . import evaluate, figures, prepare, presets, restore, synthesize, train
+from . import convert, evaluate, figures, prepare, presets, restore, synthesize, train
 from .common import UsageError
 
 
@@ -44,6 +44,15 @@ def _parser():
         prog="mhdeblur", description="Deblurs photos into several hypotheses."
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (restore, train, evaluate, figures, synthesize, prepare, presets):
+    for command in (
+        restore,
+        train,
+        evaluate,
+        figures,
+        synthesize,
+        prepare,
+        convert,
+        presets,
+    ):
         command.add_parser(commands)
     return parser

@@ -2,24 +2,36 @@
 
 import numpy as np
 
+from keras_mhdeblur.convert.hinet import hinet_entries
+from keras_mhdeblur.convert.mprnet import mprnet_entries
 from keras_mhdeblur.convert.nafnet import nafnet_entries
+from keras_mhdeblur.convert.restormer import restormer_entries
+from keras_mhdeblur.convert.xydeblur import xydeblur_entries
 from keras_mhdeblur.deblurrer import Deblurrer
-from keras_mhdeblur.networks import NAFNet
+from keras_mhdeblur.networks import HINet, MPRNet, NAFNet, Restormer, XYDeblur
 
-_ENTRIES = {NAFNet: nafnet_entries}
+_ENTRIES = {
+    HINet: hinet_entries,
+    MPRNet: mprnet_entries,
+    NAFNet: nafnet_entries,
+    Restormer: restormer_entries,
+    XYDeblur: xydeblur_entries,
+}
 
 
 def load_torch_state_dict(network_or_deblurrer, state):
     """Sets all weights from the state dictionary of the official PyTorch network.
 
     Args:
-        network_or_deblurrer: a `NAFNet`, or a `Deblurrer` of one.
+        network_or_deblurrer: a network of `keras_mhdeblur.networks`, or a `Deblurrer`
+            of one.
         state: dictionary of the official parameter names to NumPy arrays in PyTorch's
             layout.
 
     Raises:
-        ValueError: entries are missing, surplus or have another shape; the message
-            names them, and no weight has been changed.
+        ValueError: entries are missing, surplus, have another shape, or differ where
+            several are names of one weight; the message names them, and no weight has
+            been changed.
     """
     network = network_or_deblurrer
     if isinstance(network, Deblurrer):
@@ -33,9 +45,10 @@ def load_torch_state_dict(network_or_deblurrer, state):
     entries = _ENTRIES[type(network)](network)
     problems = [f"missing: {name}" for name in entries if name not in state]
     problems += [f"surplus: {name}" for name in state if name not in entries]
-    values = {}
-    for name in entries.keys() & state.keys():
-        variable, to_keras = entries[name]
+    values, first_names = {}, {}
+    for name, (variable, to_keras) in entries.items():
+        if name not in state:
+            continue
         try:
             values[name] = to_keras(np.asarray(state[name]))
             fits = values[name].shape == tuple(variable.shape)
@@ -43,6 +56,11 @@ def load_torch_state_dict(network_or_deblurrer, state):
             fits = False
         if not fits:
             problems.append(f"misshapen: {name} {tuple(np.shape(state[name]))}")
+            continue
+        # One weight may have several names, as MPRNet's slope has.
+        first = first_names.setdefault(id(variable), name)
+        if first != name and not np.array_equal(values[name], values[first]):
+            problems.append(f"unequal: {name} and {first}")
     if problems:
         more = [f"and {len(problems) - 20} more"] if len(problems) > 20 else []
         raise ValueError(

@@ -81,9 +81,10 @@ class MultiHeadOutput(keras.layers.Layer):
         num_heads: number of heads K.
         channels: image channels C.
         kernel_size: size of the convolution kernel.
+        use_bias: whether the convolution has a bias.
     """
 
-    def __init__(self, num_heads, channels=3, kernel_size=3, **kwargs):
+    def __init__(self, num_heads, channels=3, kernel_size=3, use_bias=True, **kwargs):
         super().__init__(**{**kwargs, "dtype": "float32"})
         if num_heads < 1:
             raise ValueError(
@@ -92,7 +93,10 @@ class MultiHeadOutput(keras.layers.Layer):
         self.num_heads = num_heads
         self.channels = channels
         self.kernel_size = kernel_size
-        self.conv = head_conv(num_heads * channels, kernel_size, name="conv")
+        self.use_bias = use_bias
+        self.conv = head_conv(
+            num_heads * channels, kernel_size, use_bias=use_bias, name="conv"
+        )
 
     def build(self, features_shape, image_shape):
         self.conv.build(features_shape)
@@ -108,7 +112,9 @@ class MultiHeadOutput(keras.layers.Layer):
 
     def single_head(self):
         """A layer like this one with one head, for `fold_into`."""
-        return MultiHeadOutput(1, self.channels, self.kernel_size, name=self.name)
+        return MultiHeadOutput(
+            1, self.channels, self.kernel_size, self.use_bias, name=self.name
+        )
 
     def fold_into(self, single, head_weights):
         """Sets a built `single_head` layer to the weighted mean of these heads.
@@ -128,15 +134,17 @@ class MultiHeadOutput(keras.layers.Layer):
             "num_heads": self.num_heads,
             "channels": self.channels,
             "kernel_size": self.kernel_size,
+            "use_bias": self.use_bias,
         }
 
 
-def head_conv(filters, kernel_size, name):
+def head_conv(filters, kernel_size, name, use_bias=True):
     """The convolution, in float32, that emits the residuals of heads."""
     return keras.layers.Conv2D(
         filters,
         kernel_size,
         padding="same",
+        use_bias=use_bias,
         # Heads start near the input and near each other: one that starts far behind
         # never wins and is never trained.
         kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),

@@ -13,7 +13,10 @@ class PadToMultiple(keras.layers.Layer):
 
     Args:
         multiple: what H' and W' are multiples of.
-        mode: "constant" (zeros) or "reflect" (needs H, W >= multiple).
+        mode: "constant" (zeros) or "reflect": mirrored at the last row and column,
+            which are not repeated, and back again at the first where an image is
+            smaller than what is padded (as NumPy's); a single row or column is
+            repeated.
     """
 
     def __init__(self, multiple, mode="constant", **kwargs):
@@ -28,7 +31,10 @@ class PadToMultiple(keras.layers.Layer):
     def call(self, x):
         height, width = ops.shape(x)[1:3]
         bottom, right = -height % self.multiple, -width % self.multiple
-        y = ops.pad(x, ((0, 0), (0, bottom), (0, right), (0, 0)), mode=self.mode)
+        if self.mode == "reflect":
+            x = ops.take(x, _mirrored_indices(height, height + bottom), axis=1)
+            return ops.take(x, _mirrored_indices(width, width + right), axis=2)
+        y = ops.pad(x, ((0, 0), (0, bottom), (0, right), (0, 0)))
         # A pad of unknown amount loses the number of channels, and LiteRT then needs
         # Flex operators; the reshape states it again.
         return ops.reshape(y, (-1, height + bottom, width + right, x.shape[-1]))
@@ -44,6 +50,16 @@ class PadToMultiple(keras.layers.Layer):
             "multiple": self.multiple,
             "mode": self.mode,
         }
+
+
+def _mirrored_indices(size, padded_size):
+    """0 to size - 1, down to 0, up again, and so on: padded_size indices.
+
+    Unlike `ops.pad`, which needs more rows than it adds, this takes any size.
+    """
+    period = ops.maximum(2 * size - 2, 1)
+    index = ops.arange(padded_size) % period
+    return ops.minimum(index, period - index)
 
 
 @keras.saving.register_keras_serializable(package="keras_mhdeblur")
@@ -72,6 +88,43 @@ class PixelShuffle(keras.layers.Layer):
             None if height is None else height * scale,
             None if width is None else width * scale,
             channels // scale**2,
+        )
+
+    def get_config(self):
+        return {**super().get_config(), "factor": self.factor}
+
+
+@keras.saving.register_keras_serializable(package="keras_mhdeblur")
+class PixelUnshuffle(keras.layers.Layer):
+    """Moves blocks of space into channels: (B, rH, rW, C) to (B, H, W, C r^2).
+
+    The channel order is PyTorch's, (C, r, r): unlike before a `PixelShuffle`, there is
+    no one convolution that `convert` could permute.
+
+    Args:
+        factor: downscaling factor r; it divides the height and the width.
+    """
+
+    def __init__(self, factor=2, **kwargs):
+        super().__init__(**kwargs)
+        self.factor = factor
+
+    def call(self, x):
+        blocks, channels = self.factor**2, x.shape[-1]
+        x = ops.nn.space_to_depth(x, self.factor)
+        height, width = ops.shape(x)[1:3]
+        x = ops.reshape(x, (-1, height, width, blocks, channels))
+        x = ops.transpose(x, (0, 1, 2, 4, 3))
+        return ops.reshape(x, (-1, height, width, channels * blocks))
+
+    def compute_output_shape(self, input_shape):
+        batch, height, width, channels = input_shape
+        scale = self.factor
+        return (
+            batch,
+            None if height is None else height // scale,
+            None if width is None else width // scale,
+            channels * scale**2,
         )
 
     def get_config(self):

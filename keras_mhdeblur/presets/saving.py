@@ -25,7 +25,15 @@ from keras_mhdeblur.presets.files import (
 )
 from keras_mhdeblur.spelling import did_you_mean
 
-_FIELDS = ("description", "license", "paper", "training_data", "scores")
+_FIELDS = (
+    "description",
+    "license",
+    "license_text",
+    "paper",
+    "training_data",
+    "scores",
+    "source",
+)
 
 
 def save_to_preset(
@@ -35,9 +43,11 @@ def save_to_preset(
     dtype="float32",
     description=None,
     license=None,
+    license_text=None,
     paper=None,
     training_data=None,
     scores=None,
+    source=None,
     card=None,
     recipe=None,
     results=None,
@@ -56,9 +66,12 @@ def save_to_preset(
             into its float32 variables.
         description: what the model is, in a sentence.
         license: SPDX identifier of the weights' licence, for example "Apache-2.0".
+        license_text: the licence's own words.
         paper: address of the paper.
         training_data: what it was trained on, and the data's licences.
         scores: dict of results.
+        source: dict about the file that the weights were converted from: its "file"
+            name, its "sha256" and anything else.
         card: text of the model card, README.md; written from the above when None.
         recipe: path of the YAML file that trains the model, copied as recipe.yaml.
         results: dict of detailed results, written as results.json.
@@ -75,6 +88,10 @@ def save_to_preset(
     if dtype not in ("float16", "float32"):
         raise PresetError(
             f'`dtype` must be "float16" or "float32". Received: dtype={dtype!r}'
+        )
+    if source is not None and not {"file", "sha256"} <= set(source):
+        raise PresetError(
+            f'`source` must have a "file" and a "sha256". Received: source={source!r}'
         )
     check_fields(metadata)
     for key, value in metadata.items():
@@ -93,9 +110,11 @@ def save_to_preset(
         "select": model.select,
         "best_pair": model.best_pair,
         "license": license,
+        "license_text": license_text,
         "paper": paper,
         "training_data": training_data,
         "scores": scores,
+        "source": source,
         **metadata,
     }
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -171,6 +190,8 @@ def _default_card(name, entries):
     lines = ["---", "library_name: keras", "pipeline_tag: image-to-image"]
     if entries["license"]:
         lines.append(f"license: {entries['license'].lower()}")
+    elif entries["license_text"]:
+        lines.append("license: other")
     lines += ["tags:", "- deblurring", "- keras_mhdeblur", "---", "", f"# {name}", ""]
     if entries["description"]:
         lines += [entries["description"], ""]
@@ -191,4 +212,8 @@ def _default_card(name, entries):
         "scores": "Scores",
     }
     lines += [f"- {titles[key]}: {entries[key]}" for key in titles if entries[key]]
+    if source := entries["source"]:
+        lines.append(f"- Converted from: {source['file']}, sha256 {source['sha256']}")
+    if entries["license_text"]:
+        lines += ["", "## Licence", "", entries["license_text"].strip()]
     return "\n".join(lines) + "\n"

@@ -67,11 +67,29 @@ def test_pixel_shuffle(golden):
     np.testing.assert_array_equal(y, blocks["pixel_shuffle2/out0"])
 
 
+def test_pixel_unshuffle(golden):
+    blocks = golden("blocks")
+    x = blocks["pixel_unshuffle2/x0"]
+    layer = layers.PixelUnshuffle(2)
+    np.testing.assert_array_equal(layer(x), blocks["pixel_unshuffle2/out0"])
+    assert layer.compute_output_shape((None, 6, None, 3)) == (None, 3, None, 12)
+
+
 @pytest.mark.parametrize("mode", ["constant", "reflect"])
-def test_pad_to_multiple(mode):
-    x = np.arange(5 * 6, dtype="float32").reshape(1, 5, 6, 1)
-    expected = np.pad(x, ((0, 0), (0, 3), (0, 2), (0, 0)), mode=mode)
-    np.testing.assert_array_equal(layers.PadToMultiple(4, mode)(x), expected)
+@pytest.mark.parametrize("size", [(5, 6), (8, 16), (1, 1), (2, 3), (17, 1)])
+def test_pad_to_multiple(mode, size):
+    layer = layers.PadToMultiple(8, mode)
+    x = np.random.default_rng(0).random((2, *size, 3), "float32")
+    bottom, right = (-n % 8 for n in size)
+    expected = np.pad(x, ((0, 0), (0, bottom), (0, right), (0, 0)), mode=mode)
+    np.testing.assert_array_equal(layer(x), expected)
+    inputs = keras.Input((None, None, 3))
+    unknown = keras.Model(inputs, layer(inputs))
+    np.testing.assert_array_equal(unknown.predict(x, verbose=0), expected)
+    inputs = keras.Input((*size, 3))
+    known = keras.Model(inputs, layer(inputs))
+    assert known.output.shape == (None, *expected.shape[1:])
+    np.testing.assert_array_equal(known.predict(x, verbose=0), expected)
 
 
 def test_simple_gate():

@@ -1,0 +1,120 @@
+"""from_torch_checkpoint: official checkpoint file -> Deblurrer."""
+
+import contextlib
+import inspect
+import math
+
+import keras
+
+from keras_mhdeblur import networks
+from keras_mhdeblur.convert.checkpoint_files import read_state_dict
+from keras_mhdeblur.convert.recognition import recognize
+from keras_mhdeblur.convert.state_dict import load_torch_state_dict
+from keras_mhdeblur.deblurrer import Deblurrer
+from keras_mhdeblur.spelling import did_you_mean
+
+
+def from_torch_checkpoint(path, architecture="auto", *, entry=None, **overrides):
+    """Makes a model of a checkpoint of an official PyTorch network.
+
+    The checkpoints of NAFNet, Restormer, HINet, MPRNet and XYDeblur and of their
+    multi-head variants, as .pth or .safetensors files. Width, blocks, heads, biases and
+    norms follow from the names and shapes of the weights. PyTorch is not needed, and
+    no code in the file is executed (see `checkpoint_files.read_state_dict`).
+
+    Args:
+        path: the file.
+        architecture: "nafnet", "restormer", "hinet", "mprnet", "xydeblur", or "auto"
+            to tell it by the names.
+        entry: which entry of the checkpoint holds the weights; by default the first
+            of params_ema, params, state_dict, model, or the file itself.
+        overrides: arguments of `Deblurrer` (`local_statistics=256`) or of the network
+            in place of those recognised or assumed. A checkpoint does not tell
+            whether heads are combined (assumed if there are several), HINet's
+            `relu_slope` (0.2) and whether statistics are local (TLC; they are not).
+
+    Returns:
+        A `Deblurrer`, not compiled.
+
+    Raises:
+        CheckpointError: the file is damaged, refused or holds no weights.
+        ValueError: the architecture is unknown, an override is, or weights are
+            missing, surplus or misshapen; the message names them.
+        OSError: the file cannot be opened.
+
+    Example:
+
+    ```python
+    model = keras_mhdeblur.convert.from_torch_checkpoint("NAFNet-GoPro-width64.pth")
+    model.save_to_preset("nafnet_gopro", license="MIT")
+    ```
+    """
+    state, _ = read_state_dict(path, entry)
+    return build_model(state, recognize(state, architecture), overrides)
+
+
+def build_model(state, recognition, overrides):
+    """The Deblurrer of a `Recognition` with the weights of a state dictionary.
+
+    Args:
+        state: dictionary of official parameter names to arrays.
+        recognition: what `recognize` made of it.
+        overrides: dictionary of arguments, see `from_torch_checkpoint`.
+    """
+    cls = getattr(networks, recognition.architecture)
+    options = set(inspect.signature(Deblurrer).parameters) - {"network", "kwargs"}
+    network_options = {
+        name
+        for name in inspect.signature(cls).parameters
+        if name != "kwargs" and not name.startswith("_")
+    }
+    arguments = {**recognition.arguments, **recognition.assumed, **overrides}
+    for key, value in arguments.items():
+        if key not in options | network_options:
+            raise ValueError(
+                f"{cls.__name__} has no option {key!r}."
+                f"{did_you_mean(key, options | network_options)} Options: "
+                f"{', '.join(sorted(options | network_options))}. "
+                f"Received: {key}={value!r}"
+            )
+    network_arguments = {
+        key: value for key, value in arguments.items() if key not in options
+    }
+    model_arguments = {key: value for key, value in arguments.items() if key in options}
+    try:
+        with _at_most(4 * sum(array.size for array in state.values())):
+            network = cls(**network_arguments, name=cls.__name__.lower())
+            model = Deblurrer(network, **model_arguments, name="deblurrer")
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
+        raise ValueError(
+            f"The checkpoint makes no {cls.__name__}: {reason} "
+            f"Received: arguments={arguments}"
+        ) from error
+    load_torch_state_dict(model, state)
+    return model
+
+
+@contextlib.contextmanager
+def _at_most(limit):
+    """Ends the building of a network with more weights than the limit.
+
+    A file with one large weight and many names would take all memory.
+    """
+    if keras.backend.backend() != "tensorflow":
+        yield
+        return
+    import tensorflow as tf
+
+    total = 0
+
+    def create(next_creator, **kwargs):
+        nonlocal total
+        variable = next_creator(**kwargs)
+        total += math.prod(variable.shape)
+        if total > limit:
+            raise ValueError("it would be far larger than the file.")
+        return variable
+
+    with tf.variable_creator_scope(create):
+        yield

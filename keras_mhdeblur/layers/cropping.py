@@ -1,0 +1,28 @@
+"""Cropping of padding."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="keras_mhdeblur")
+class CropStack(keras.layers.Layer):
+    """Crops a stack of images at the bottom and the right to the size of an image.
+
+    It computes in float32 under every dtype policy: images go through it.
+
+    Call arguments:
+        stack: (B, K, H', W', C) with H' >= H and W' >= W.
+        image: (B, H, W, C).
+
+    Output: (B, K, H, W, C).
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(**{**kwargs, "dtype": "float32"})
+
+    def call(self, stack, image):
+        height, width = ops.shape(image)[1:3]
+        return stack[:, :, :height, :width]
+
+    def compute_output_shape(self, stack_shape, image_shape):
+        return (*stack_shape[:2], *image_shape[1:3], stack_shape[4])

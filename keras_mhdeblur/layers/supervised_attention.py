@@ -1,0 +1,61 @@
+"""Attention that the images of a supervised stage steer."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="keras_mhdeblur")
+class SupervisedAttention(keras.layers.Layer):
+    """Weights the features for the next stage by a mask from this stage's images.
+
+    Features + convolution of the features * sigmoid(convolution of the K head
+    images, not combined, side by side as K * C channels). The images are outputs
+    with a loss of their own: they come from a `MultiHeadOutput` on the same features.
+    Source: MPRNet, arXiv 2102.02808, figure 4 (1x1 convolutions); HINet, arXiv
+    2105.06086, figure 2 (3x3); K images: arXiv 2208.13029.
+
+    Call arguments:
+        features: (B, H, W, F).
+        stack: head images (B, K, H, W, C).
+
+    Output: (B, H, W, F).
+
+    Args:
+        kernel_size: size of the convolution kernels.
+        use_bias: whether the convolutions have a bias.
+    """
+
+    def __init__(self, kernel_size=3, use_bias=True, **kwargs):
+        super().__init__(**kwargs)
+        self.kernel_size = kernel_size
+        self.use_bias = use_bias
+
+    def build(self, features_shape, stack_shape):
+        conv, size = keras.layers.Conv2D, (features_shape[-1], self.kernel_size)
+        common = {
+            "padding": "same",
+            "use_bias": self.use_bias,
+            "dtype": self.dtype_policy,
+        }
+        self.conv = conv(*size, name="conv", **common)
+        self.mask = conv(*size, activation="sigmoid", name="mask", **common)
+        self.conv.build(features_shape)
+        self.mask.build((None, None, None, stack_shape[1] * stack_shape[4]))
+
+    def call(self, features, stack):
+        height, width = ops.shape(stack)[2:4]
+        images = ops.transpose(stack, (0, 2, 3, 1, 4))
+        images = ops.reshape(
+            images, (-1, height, width, stack.shape[1] * stack.shape[4])
+        )
+        return features + self.conv(features) * self.mask(images)
+
+    def compute_output_shape(self, features_shape, stack_shape):
+        return features_shape
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "kernel_size": self.kernel_size,
+            "use_bias": self.use_bias,
+        }

@@ -1,0 +1,227 @@
+import json
+import sys
+from hashlib import sha256
+
+import numpy as np
+import pytest
+
+from keras_mhdeblur import cli, from_preset
+from keras_mhdeblur.convert import from_torch_checkpoint
+from keras_mhdeblur.convert.conversion import build_model
+from keras_mhdeblur.convert.recognition import recognize
+
+# Golden file to what is set, and which of its outputs is the final image.
+GOLDENS = {
+    "nafnet_baseline": ({}, "out/0"),
+    "nafnet_mh_k3": ({"combine_heads": False}, "out/0"),
+    "nafnet_mhc_k4": ({}, "out/0"),
+    "nafnet_mhc_k4_local": ({"local_statistics": 24}, "out/0"),
+    "restormer_baseline": ({}, "out/0"),
+    "restormer_mhc_k4_biasfree": ({}, "out/0"),
+    "hinet_baseline": ({}, "out/1"),
+    "hinet_mhc_k4": ({"relu_slope": 0.2}, "out/1"),
+    "mprnet_baseline": ({}, "out/0"),
+    "mprnet_mhc_k4": ({}, "out/0"),
+    "xydeblur": ({}, "out/2"),
+}
+
+
+@pytest.fixture(autouse=True)
+def no_torch(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+
+
+@pytest.fixture
+def official_file(golden, checkpoints, tmp_path):
+    """Writes a golden file's weights in the layout of the official training code."""
+
+    def write(name, **changes):
+        state = {**golden(name).state(), **changes}
+        state = {key: array for key, array in state.items() if array is not None}
+        if name.startswith("mprnet"):
+            state = {f"module.{key}": array for key, array in state.items()}
+            optimizer = {"state": {0: {"exp_avg": np.ones(3, "float32")}}}
+            content = {"epoch": 3, "state_dict": state, "optimizer": optimizer}
+            # MPRNet's published files are of the older format.
+            return checkpoints.write_legacy(tmp_path / "mprnet.pth", content)
+        content = {"model" if name == "xydeblur" else "params": state}
+        return checkpoints.write_zip(tmp_path / f"{name}.pth", content)
+
+    return write
+
+
+def assert_official(golden, model, name):
+    """The model's outputs are the official ones."""
+    number = GOLDENS[name][1]
+    golden = golden(name)
+    expected = golden[number]
+    if expected.ndim == 4:
+        expected = expected[:, None]
+    error = golden.config["f32_vs_f64_maxabs"]
+    error = error[int(number[-1])] if isinstance(error, list) else error
+    tolerance = max(1e-6, 10 * error)
+    np.testing.assert_allclose(model(golden["x"]), expected, rtol=0, atol=tolerance)
+
+
+def run(*arguments):
+    return cli.main([str(argument) for argument in arguments])
+
+
+@pytest.mark.parametrize("name", GOLDENS)
+def test_official_checkpoint(golden, official_file, name):
+    model = from_torch_checkpoint(official_file(name), **GOLDENS[name][0])
+    assert_official(golden, model, name)
+
+
+def test_safetensors(golden, checkpoints, tmp_path):
+    path = checkpoints.write_safetensors(
+        tmp_path / "a.safetensors", golden("xydeblur").state()
+    )
+    assert_official(golden, from_torch_checkpoint(path), "xydeblur")
+
+
+def test_float16_checkpoint(golden, checkpoints, tmp_path):
+    state = golden("xydeblur").state()
+    half = {name: array.astype("float16") for name, array in state.items()}
+    path = checkpoints.write_zip(tmp_path / "half.pth", half)
+    model = from_torch_checkpoint(path)
+    for weight in model.weights:
+        assert weight.dtype == "float32"
+    official = golden("xydeblur")
+    found = model(official["x"])
+    np.testing.assert_allclose(found[:, 0], official["out/2"], rtol=0, atol=5e-3)
+
+
+def test_command(golden, official_file, tmp_path, capfd):
+    path = official_file("nafnet_mhc_k4")
+    (tmp_path / "LICENSE").write_text("Do as you like.\n")
+    output = tmp_path / "new" / "converted"
+    license = ("--license", "MIT", "--license-file", tmp_path / "LICENSE")
+    assert run("convert", path, "--output", output, *license) == 0
+    out, err = capfd.readouterr()
+    digest = sha256(path.read_bytes()).hexdigest()
+    lines = out.splitlines()
+    state = golden("nafnet_mhc_k4").state()
+    assert lines[0] == f"Checkpoint  nafnet_mhc_k4.pth: {len(state)} weights in params"
+    assert digest in lines[1]
+    assert "NAFNet: width=8, encoder_blocks=(1, 1, 2), middle_blocks=1" in lines[2]
+    assert "num_heads=4" in lines[2]
+    assert "local_statistics=None, combine_heads=True" in lines[3]
+    assert lines[4].startswith(f"Wrote {output}.") and len(lines) == 5
+    assert err == ""
+
+    metadata = json.loads((output / "metadata.json").read_text())
+    assert metadata["source"] == {
+        "file": path.name,
+        "sha256": digest,
+        "entry": "params",
+        "assumed": {"local_statistics": None, "combine_heads": True},
+        "set": {},
+    }
+    assert metadata["license"] == "MIT"
+    assert metadata["license_text"] == "Do as you like.\n"
+    card = (output / "README.md").read_text()
+    assert digest in card and "## Licence\n\nDo as you like.\n" in card
+    assert "license: mit" in card
+    assert_official(golden, from_preset(output), "nafnet_mhc_k4")
+
+
+def test_command_with_settings(golden, official_file, tmp_path, capfd):
+    settings = ("--set", "combine_heads=false", "--architecture", "nafnet")
+    path = official_file("nafnet_mh_k3")
+    (tmp_path / "LICENSE").write_text("Do as you like.\n")
+    license = ("--license-file", tmp_path / "LICENSE")
+    output = tmp_path / "p"
+    assert run("convert", path, "-o", output, *settings, *license) == 0
+    out, err = capfd.readouterr()
+    assert "Assumed     local_statistics=None (change" in out
+    assert "Set         combine_heads=False\n" in out
+    assert "license: other" in (output / "README.md").read_text()
+    assert_official(golden, from_preset(output), "nafnet_mh_k3")
+
+
+def test_command_without_licence(official_file, tmp_path, capfd):
+    assert run("convert", official_file("xydeblur"), "-o", tmp_path / "p") == 0
+    out, err = capfd.readouterr()
+    assert "weights in model" in out and "Assumed" not in out
+    assert "warning: no licence is recorded" in err
+
+
+@pytest.mark.parametrize(
+    ("changes", "arguments", "expected"),
+    [
+        (
+            {"encoders.1.0.beta": None, "encoders.1.0.extra": np.zeros(2, "float32")},
+            (),
+            "does not fit the NAFNet:\n  missing: encoders.1.0.beta\n"
+            "  surplus: encoders.1.0.extra",
+        ),
+        (
+            {"ending.bias": np.zeros(9, "float32")},
+            (),
+            "misshapen: ending.bias (9,)",
+        ),
+        ({"intro.weight": None}, (), "size of a NAFNet:\n  missing: intro.weight"),
+        ({}, ("--architecture", "hinet"), "missing: conv_01.weight"),
+        ({}, ("--architecture", "unet"), "must be auto, nafnet"),
+        ({}, ("--entry", "ema"), "no entry 'ema'; its entries: 'params'"),
+        ({}, ("--set", "combine"), "--set takes NAME=VALUE, not 'combine'"),
+        ({}, ("--set", "a=["), "the value is no YAML"),
+        ({}, ("--set", "width_=3"), "no option 'width_'. Did you mean 'width'?"),
+        ({}, ("--set", "width=wide"), "makes no NAFNet"),
+        ({}, ("--set", "best_pair=1"), "makes no NAFNet"),
+        ({}, ("--set", "width=16"), "misshapen: "),
+        ({}, ("--license-file", "none"), "--license-file none: "),
+    ],
+)
+def test_wrong_input(official_file, tmp_path, capfd, changes, arguments, expected):
+    path = official_file("nafnet_mhc_k4", **changes)
+    before = sorted(tmp_path.iterdir())
+    assert run("convert", path, "-o", tmp_path / "new" / "p", *arguments) == 2
+    err = capfd.readouterr().err
+    assert err.startswith("mhdeblur: error: ") and expected in err
+    assert "Traceback" not in err
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("kind", ["malicious", "truncated", "missing"])
+def test_bad_files(checkpoints, official_file, tmp_path, bait, capfd, kind):
+    bait, executed = bait
+    path = official_file("xydeblur")
+    if kind == "malicious":
+        path = checkpoints.write_zip(path, {"params": bait})
+    elif kind == "truncated":
+        path.write_bytes(path.read_bytes()[:-100])
+    else:
+        path.unlink()
+    before = sorted(tmp_path.iterdir())
+    assert run("convert", path, "-o", tmp_path / "p") == 2
+    out, err = capfd.readouterr()
+    assert out == "" and err.count("\n") == 1 and str(path) in err
+    assert not executed() and sorted(tmp_path.iterdir()) == before
+
+
+def test_folder_with_other_files_is_kept(official_file, tmp_path, capfd):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "photo.jpg").write_text("")
+    path = official_file("xydeblur")
+    assert run("convert", path, "-o", tmp_path / "mine") == 2
+    assert "would be lost" in capfd.readouterr().err
+    assert [entry.name for entry in (tmp_path / "mine").iterdir()] == ["photo.jpg"]
+
+
+def test_many_names_make_no_large_network(golden):
+    state = golden("nafnet_mhc_k4").state()
+    number = np.zeros(1, "float32")
+    state |= {f"middle_blks.{index}.beta": number for index in range(1, 5000)}
+    found = recognize(state)
+    assert found.arguments["middle_blocks"] == 5000
+    with pytest.raises(ValueError, match="makes no NAFNet: .* larger than the file"):
+        build_model(state, found, {})
+
+
+def test_tied_weights_must_agree(official_file):
+    name = "shallow_feat1.1.body.1.weight"
+    path = official_file("mprnet_mhc_k4", **{name: np.full(1, 0.5, "float32")})
+    with pytest.raises(ValueError, match=f"unequal: .*{name}"):
+        from_torch_checkpoint(path)
