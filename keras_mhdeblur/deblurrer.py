@@ -160,7 +160,7 @@ class Deblurrer(_Trainer):
         return {
             **super().get_config(),
             "network": keras.saving.serialize_keras_object(self.network),
-            "combine_heads": self.combine_heads,
+            "combine_heads": bool(self.combine_heads),
             "select": self.select,
             "best_pair": self.best_pair,
             "local_statistics": self.local_statistics,

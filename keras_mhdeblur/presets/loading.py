@@ -58,7 +58,7 @@ def from_preset(name, load_weights=True, **overrides):
         raise PresetError(
             f"Preset {name!r} has no weights yet, only a configuration. Build it with "
             "`load_weights=False` and train it, or convert an official checkpoint "
-            "with `keras_mhdeblur.convert.load_torch_state_dict`."
+            "with `mhdeblur convert`."
         )
     verify(folder, [CONFIG, WEIGHTS] if load_weights else [CONFIG], metadata, name)
     config = read_json(folder, CONFIG, name)

@@ -34,9 +34,14 @@ def official_network(file):
     return network
 
 
-def tiny(**kwargs):
-    kwargs = {"num_refinement_blocks": 1, "attention_heads": (1, 2, 2), **kwargs}
-    network = Restormer(4, (1, 1, 1), **{"num_heads": 2, **kwargs})
+def tiny(levels=3, **kwargs):
+    network = Restormer(
+        width=4,
+        num_blocks=(1,) * levels,
+        num_refinement_blocks=1,
+        attention_heads=(1, 2, 2)[:levels],
+        **{"num_heads": 2, **kwargs},
+    )
     for index, weight in enumerate(network.weights):
         weight.assign(weight + 0.1 * keras.random.normal(weight.shape, seed=index))
     return network
@@ -152,7 +157,7 @@ def test_mixed_precision_keeps_the_image(golden, policy, bound):
 
 
 def test_training_step_moves_all_weights():
-    model = Deblurrer(Restormer(4, (1, 1, 1), 1, (1, 2, 2), use_bias=True, num_heads=3))
+    model = Deblurrer(tiny(levels=2, use_bias=True, num_heads=3))
     model.compile(keras.optimizers.Adam(1e-3), losses.L1Loss())
     before = [np.array(weight) for weight in model.network.weights]
     blurry = images(4, 9, 12)
@@ -169,7 +174,7 @@ def test_training_step_moves_all_weights():
 
 @pytest.mark.parametrize("train_size", [None, (16, 24)])
 def test_litert(train_size, tmp_path):
-    network = tiny().with_local_statistics(train_size)
+    network = tiny(levels=2).with_local_statistics(train_size)
     path = str(tmp_path / "model.tflite")
     network.export(
         path,

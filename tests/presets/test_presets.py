@@ -331,7 +331,7 @@ def test_published_widths(width, parameters):
     model = from_preset(name, load_weights=False)
     assert model.count_params() == parameters
     assert (model.num_heads, model.num_hypotheses) == (4, 10)
-    with pytest.raises(PresetError, match="no weights yet.*load_torch_state_dict"):
+    with pytest.raises(PresetError, match="no weights yet.*mhdeblur convert"):
         from_preset(name)
 
 
