@@ -1,10 +1,12 @@
 """Parameters, GMACs, speed and memory of the networks on this machine.
 
 python benchmarks/networks.py [PRESET ...] [--size 256] [--rounds 5] [--operators]
+                              [--record]
 
 Every network is a process; they run in turns, so that rows can be compared. The single
 image that `restore` makes (folded heads, no TLC) is timed in TensorFlow, its GMACs are
 counted in the graph. `--operators` lists the time of every kind of operation instead.
+`--record` writes the row into the preset's metadata.json, for `mhdeblur presets`.
 """
 
 import argparse
@@ -36,6 +38,7 @@ def main():
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--operators", action="store_true")
+    parser.add_argument("--record", action="store_true")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
@@ -43,6 +46,8 @@ def main():
     if options.operators:
         return [operators(name, options.size) for name in options.presets]
     workers = {name: start(name, options.size) for name in options.presets}
+    if options.record and options.size != 256:
+        parser.error("--record needs --size 256")
     found = {
         name: json.loads(worker.stdout.readline()) for name, worker in workers.items()
     }
@@ -64,6 +69,20 @@ def main():
             f"{macs / ms / 1e6:9.1f}{second:8.2f}{memory:8.0f}"
         )
         worker.stdin.close()
+        if options.record:
+            record(name, macs, second, memory)
+
+
+def record(name, macs, seconds, megabytes):
+    from keras_mhdeblur import presets
+
+    cost = {
+        "gmacs_256": round(macs / 1e9, 2),
+        "seconds_per_megapixel": float(f"{seconds:.3g}"),
+        "megabytes_per_megapixel": round(megabytes),
+        "cpu_cores": os.cpu_count(),
+    }
+    presets.update_metadata(presets.find_preset(name), cost=cost)
 
 
 def start(name, size):

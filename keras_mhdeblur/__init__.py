@@ -1,25 +1,32 @@
 """Deblurring with several hypotheses: a Keras 3 model zoo."""
 
-from keras_mhdeblur import (
-    convert,
-    data,
-    inference,
-    layers,
-    losses,
-    metrics,
-    networks,
-    presets,
-    training,
-)
-from keras_mhdeblur.deblurrer import Deblurrer
-from keras_mhdeblur.presets import from_preset, list_presets, upload_preset
+import sys
 
 __version__ = "0.1.0"
+
+# The command `mhdeblur` imports the modules it needs by itself: where LiteRT restores a
+# photo, it need not wait for Keras.
+if "mhdeblur" not in sys.modules:
+    from keras_mhdeblur import (
+        convert,
+        data,
+        evaluation,
+        inference,
+        layers,
+        losses,
+        metrics,
+        networks,
+        presets,
+        training,
+    )
+    from keras_mhdeblur.deblurrer import Deblurrer
+    from keras_mhdeblur.presets import from_preset, list_presets, upload_preset
 
 __all__ = [
     "Deblurrer",
     "convert",
     "data",
+    "evaluation",
     "from_preset",
     "inference",
     "layers",

@@ -2,7 +2,8 @@
 
 from keras import ops
 
-from keras_mhdeblur.layers import HeadCombination, pair_indices
+from keras_mhdeblur.combination import pair_indices
+from keras_mhdeblur.layers import HeadCombination
 
 
 def pairwise_mse(errors, combine=True):
@@ -14,10 +15,10 @@ def pairwise_mse(errors, combine=True):
 
     Args:
         errors: (B, K, H, W, C), head images minus label.
-        combine: which pairs, see `layers.pair_indices`.
+        combine: which pairs, see `combination.pair_indices`.
 
     Returns:
-        (B, K'), in the order of `layers.pair_indices`.
+        (B, K'), in the order of `combination.pair_indices`.
     """
     num_heads = errors.shape[1]
     flat = ops.reshape(errors, (ops.shape(errors)[0], num_heads, -1))
@@ -41,7 +42,7 @@ def hypothesis_losses(loss, label, stack, combine=True):
         label: (B, H, W, C).
         stack: (B, K, H, W, C), head images.
         combine: which pair averages of the heads are the hypotheses, see
-            `layers.pair_indices`.
+            `combination.pair_indices`.
 
     Returns:
         (B, K').

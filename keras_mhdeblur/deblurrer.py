@@ -2,7 +2,8 @@
 
 import keras
 
-from keras_mhdeblur.layers import HeadCombination, pair_indices
+from keras_mhdeblur.combination import pair_indices
+from keras_mhdeblur.layers import HeadCombination
 from keras_mhdeblur.losses import HypothesisLoss, PSNRLoss
 from keras_mhdeblur.metrics import HypothesisMetric
 
@@ -19,7 +20,7 @@ class Deblurrer(_Trainer):
     Inputs are blurry images (B, H, W, C), float in [0, 1], of any size. `model(x)` and
     `model.predict(x)` return the hypotheses (B, K', H, W, C), not clipped: the
     K' = K(K+1)/2 pair averages of the network's K head images, ordered as in
-    `layers.pair_indices`, or the heads themselves. With `training=True` the call
+    `combination.pair_indices`, or the heads themselves. With `training=True` the call
     returns what the loss needs, the list of the network's head stacks (B, K, H, W, C),
     one per stage, final stage first.
 
@@ -31,7 +32,7 @@ class Deblurrer(_Trainer):
             stage first; `keras_mhdeblur.networks` has some.
         combine_heads: whether heads are averaged in pairs. The pairs are those of the
             network's `combination`: all of them, or "axes" for two decoders (see
-            `layers.pair_indices`).
+            `combination.pair_indices`).
         select: how `restore` makes one image of the hypotheses when it is not told:
             "mean", "medoid", "single" or a pair of heads (i, j).
         best_pair: the pair of heads (i, j) whose average is best over a validation
@@ -136,6 +137,27 @@ class Deblurrer(_Trainer):
 
         return restore(self, image, **options)
 
+    def inference_engine(self, engine="auto", local_statistics="model"):
+        """What computes the head images in `restore`, which explains the arguments.
+
+        Returns:
+            `inference.KerasEngine` or `inference.LiteRTModel`.
+        """
+        from keras_mhdeblur.inference.keras_engine import KerasEngine
+        from keras_mhdeblur.presets import litert
+
+        if engine not in ("auto", "keras", "litert"):
+            raise ValueError(
+                '`engine` must be "auto", "keras" or "litert". '
+                f"Received: engine={engine!r}"
+            )
+        if engine == "litert":
+            return litert.litert_of(self, local_statistics)
+        found = None
+        if engine == "auto" and litert.litert_installed() and not _has_gpu():
+            found = litert.litert_of(self, local_statistics, make=False)
+        return found or KerasEngine.of(self, local_statistics)
+
     def save_to_preset(self, folder, **options):
         """Writes a preset folder; see `keras_mhdeblur.presets.save_to_preset`."""
         from keras_mhdeblur.presets import save_to_preset
@@ -172,3 +194,7 @@ class Deblurrer(_Trainer):
             config["network"], custom_objects=custom_objects
         )
         return cls(**{**config, "network": network})
+
+
+def _has_gpu():
+    return bool(keras.distribution.list_devices("gpu"))

@@ -142,7 +142,7 @@ def ablation(results):
     """PSNR against the number of heads (Fig. 5).
 
     Args:
-        results: list of dictionaries as from `inference.evaluate`, of models with
+        results: list of dictionaries as from `evaluation.evaluate`, of models with
             different numbers of heads. One with a single head is also drawn as the
             single-output baseline.
 
@@ -202,7 +202,7 @@ def pairs(result):
     """PSNR of the average of every pair of heads (Fig. 6).
 
     Args:
-        result: dictionary as from `inference.evaluate`.
+        result: dictionary as from `evaluation.evaluate`.
 
     Returns:
         `matplotlib.figure.Figure`: a K x K heat map with numbers, heads themselves on

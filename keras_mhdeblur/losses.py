@@ -183,7 +183,7 @@ class HypothesisLoss(keras.losses.Loss):
     Args:
         base: the loss of one image, an `ImageLoss` or any Keras loss.
         combine: which pair averages of the heads are the hypotheses, see
-            `layers.pair_indices`.
+            `combination.pair_indices`.
         relaxation: weight that all hypotheses but the winner share; the winner has the
             rest of 1. 0 is the paper's winner takes all.
     """

@@ -9,6 +9,7 @@ import contextlib
 import os
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 
 DEFAULT_PRESET = "nafnet_mh_c"
@@ -47,6 +48,16 @@ def add_preset_option(add):
     )
 
 
+@contextlib.contextmanager
+def warnings_as_lines():
+    """Prints warnings as the command's other messages, without a place in the code."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    for warning in caught:
+        print(f"mhdeblur: warning: {warning.message}", file=sys.stderr)
+
+
 def positive(text):
     try:
         number = int(text)
@@ -81,11 +92,16 @@ def load_preset(preset, option="--preset"):
 
 
 def one_line(error):
-    """An exception's message in one line, without what the line says already."""
+    """An exception's message in one line, without what the line says already.
+
+    At most 300 characters, in whole words.
+    """
     text = " ".join(str(getattr(error, "reason", error)).split())
     if not isinstance(error, (ValueError, OSError)):
         text = f"{type(error).__name__}: {text}"
-    return text[:300]
+    if len(text) > 300:
+        text = text[:296].rsplit(" ", 1)[0] + " ..."
+    return text
 
 
 def recipe_path(name):

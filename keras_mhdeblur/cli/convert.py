@@ -52,12 +52,14 @@ def add_parser(commands):
 
 
 def _convert(options):
+    path = Path(options.checkpoint)
+    if not path.is_file():
+        raise UsageError(f"{path}: there is no such file")
     license_text = _read_license(options.license_file)
     with quiet_import():
         from keras_mhdeblur.convert import checkpoint_files, conversion, recognition
         from keras_mhdeblur.presets.files import checksum
 
-    path = Path(options.checkpoint)
     try:
         overrides = _settings(options.set)
         state, entry = checkpoint_files.read_state_dict(path, options.entry)
@@ -115,8 +117,10 @@ def _read_license(path):
         return None
     try:
         return Path(path).read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--license-file {path}: {error}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"--license-file {path}: it is no UTF-8 text") from None
+    except OSError as error:
+        raise UsageError(f"--license-file {path}: {error.strerror}") from None
 
 
 def _settings(settings):

@@ -11,6 +11,7 @@ from .common import (
     load_preset,
     quiet_import,
     recipe_path,
+    warnings_as_lines,
 )
 
 
@@ -74,8 +75,8 @@ def _evaluate(options):
     if output:
         _check_output(output)
     with quiet_import():
-        from keras_mhdeblur.data.images import write_atomically
-        from keras_mhdeblur.inference import evaluate
+        from keras_mhdeblur.evaluation import evaluate
+        from keras_mhdeblur.images import write_atomically
 
     model = load_preset(options.preset)
     baseline = None
@@ -134,12 +135,13 @@ def _pairs(options):
         if not options.benchmark:
             raise UsageError("--data needs --benchmark")
         split = "val" if options.benchmark == "reds" else "test"
-        found = data.benchmark(
-            options.benchmark,
-            options.data,
-            split,
-            allow_partial=options.allow_partial,
-        )
+        with warnings_as_lines():
+            found = data.benchmark(
+                options.benchmark,
+                options.data,
+                split,
+                allow_partial=options.allow_partial,
+            )
         names = [blurry.relative_to(options.data).as_posix() for blurry, _ in found]
         return found.dataset(patch_size=None), names
     recipe = recipes.load_recipe(recipe_path(options.preset))

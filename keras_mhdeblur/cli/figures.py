@@ -170,7 +170,7 @@ def _read_scores(path, keys):
 
 
 def _save(figure, output):
-    from keras_mhdeblur.data.images import write_atomically
+    from keras_mhdeblur.images import write_atomically
 
     path = Path(output)
     file = io.BytesIO()

@@ -1,10 +1,8 @@
 """`mhdeblur prepare`: pairs decoded once into arrays, for fast training."""
 
-import sys
-import warnings
 from pathlib import Path
 
-from .common import UsageError, positive, quiet_import
+from .common import UsageError, positive, quiet_import, warnings_as_lines
 
 
 def add_parser(commands):
@@ -88,18 +86,14 @@ def _find_pairs(data, options):
     if not options.benchmark:
         root = Path(options.data)
         return data.list_pairs(root / "blur", root / "sharp", options.skip_broken)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        pairs = data.benchmark(
+    with warnings_as_lines():
+        return data.benchmark(
             options.benchmark,
             options.data,
             options.split,
             blur=options.blur,
             allow_partial=options.allow_partial,
         )
-    for warning in caught:
-        print(f"mhdeblur: warning: {warning.message}", file=sys.stderr)
-    return pairs
 
 
 def _ask():

@@ -15,9 +15,11 @@ def _presets(options):
     for name, about in presets.list_presets().items():
         weights = "" if about.get("weights") else " [no weights yet]"
         print(f"{name}{weights}")
-        for line in (about.get("description"), _facts(about)):
+        for line in (about.get("description"), _facts(about), _cost(about)):
             if line:
                 print(f"    {line}")
+        for pairs, scores in (about.get("scores") or {}).items():
+            print(f"    {_score(pairs, scores)}")
     return 0
 
 
@@ -29,3 +31,16 @@ def _facts(about):
         about.get("license"),
     ]
     return ", ".join(str(fact) for fact in facts if fact)
+
+
+def _cost(about):
+    cost = about.get("cost")
+    return cost and (
+        f"{cost['gmacs_256']} GMACs for 256x256; per megapixel "
+        f"{cost['seconds_per_megapixel']} s and {cost['megabytes_per_megapixel']} MB "
+        f"in TensorFlow on {cost['cpu_cores']} CPU cores"
+    )
+
+
+def _score(pairs, scores):
+    return f"{pairs}: {scores['input_psnr']:.2f} -> {scores['mean_psnr']:.2f} dB"

@@ -59,6 +59,21 @@ def add_parser(commands):
         metavar="N",
         help="memory from which on --tile auto tiles (default: %(default)s)",
     )
+    add(
+        "--local-statistics",
+        type=_local_statistics,
+        default="model",
+        metavar="N|none|model",
+        help="size in pixels of the training crops for TLC; none: statistics of the "
+        "whole photo; model: as the preset has it (default: %(default)s)",
+    )
+    add(
+        "--engine",
+        choices=("auto", "keras", "litert"),
+        default="auto",
+        help="what computes: litert, faster on a CPU; keras, for a GPU; auto: litert "
+        "where it can, else keras (default: %(default)s)",
+    )
     parser.set_defaults(run=_restore)
 
 
@@ -80,6 +95,12 @@ def _tile(text):
     return None if text == "none" else positive(text)
 
 
+def _local_statistics(text):
+    if text == "model":
+        return text
+    return None if text == "none" else positive(text)
+
+
 def _restore(options):
     output = Path(options.output)
     photos, failures = find_photos(options.inputs, options.recursive)
@@ -94,12 +115,11 @@ def _restore(options):
         return 1
     make_output_folder(output)
 
-    with quiet_import():
-        from keras_mhdeblur.inference.progress import ProgressBar
-        from keras_mhdeblur.inference.selection import head_weights
+    from keras_mhdeblur.inference.progress import ProgressBar
+    from keras_mhdeblur.inference.selection import head_weights
 
     begin = time.monotonic()
-    model = load_preset(options.preset)
+    model, engine = _load(options)
     if options.select is not None:
         try:
             head_weights(model, options.select)
@@ -111,7 +131,7 @@ def _restore(options):
     for path, name in zip(sources, targets):
         bar.start(path.name)
         try:
-            _restore_file(model, path, output / name, options)
+            _restore_file(model, path, output / name, options, engine)
         except Exception as error:
             failed += 1
             bar.message(f"mhdeblur: {path}: {one_line(error)}")
@@ -127,13 +147,49 @@ def _restore(options):
     return 1 if failed else 0
 
 
-def _restore_file(model, path, target, options):
+def _load(options):
+    """A model, and the arguments of its `restore` that say what computes."""
+    keras_engine = {"engine": "keras", "local_statistics": options.local_statistics}
+    if options.engine == "keras":
+        return load_preset(options.preset), keras_engine
+
+    from keras_mhdeblur.presets import PresetError, litert
+
+    if not litert.litert_installed():
+        if options.engine == "litert":
+            raise UsageError("--engine litert needs `pip install ai-edge-litert`")
+        return load_preset(options.preset), keras_engine
+    try:
+        with quiet_import():  # LiteRT says which delegate it has created
+            model = litert.litert_from_preset(options.preset, options.local_statistics)
+    except PresetError as error:
+        raise UsageError(f"--preset {options.preset}: {one_line(error)}") from None
+    if model is not None:
+        return model, {}
+    model = load_preset(options.preset)
+    print(
+        f"Exporting {options.preset} to LiteRT, once for this machine ...",
+        file=sys.stderr,
+    )
+    try:
+        with quiet_import():
+            model.inference_engine("litert", options.local_statistics)
+    except Exception as error:
+        if options.engine == "litert":
+            raise UsageError(f"--engine litert: {one_line(error)}") from None
+        print(f"mhdeblur: using Keras: {one_line(error)}", file=sys.stderr)
+        return model, keras_engine
+    return model, {**keras_engine, "engine": "litert"}
+
+
+def _restore_file(model, path, target, options, engine):
     result = model.restore(
         path,
         select=options.select,
         hypotheses=options.hypotheses,
         tile=options.tile,
         memory_limit_mb=options.memory_limit_mb,
+        **engine,
     )
     target.parent.mkdir(parents=True, exist_ok=True)
     result.save(target)

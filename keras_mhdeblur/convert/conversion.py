@@ -11,7 +11,7 @@ from keras_mhdeblur.convert.checkpoint_files import read_state_dict
 from keras_mhdeblur.convert.recognition import recognize
 from keras_mhdeblur.convert.state_dict import load_torch_state_dict
 from keras_mhdeblur.deblurrer import Deblurrer
-from keras_mhdeblur.spelling import did_you_mean
+from keras_mhdeblur.options import divide_options
 
 
 def from_torch_checkpoint(path, architecture="auto", *, entry=None, **overrides):
@@ -62,25 +62,12 @@ def build_model(state, recognition, overrides):
         overrides: dictionary of arguments, see `from_torch_checkpoint`.
     """
     cls = getattr(networks, recognition.architecture)
-    options = set(inspect.signature(Deblurrer).parameters) - {"network", "kwargs"}
-    network_options = {
-        name
-        for name in inspect.signature(cls).parameters
-        if name != "kwargs" and not name.startswith("_")
-    }
+    parameters = inspect.signature(cls).parameters
+    options = {name for name in parameters if name != "kwargs" and name[0] != "_"}
     arguments = {**recognition.arguments, **recognition.assumed, **overrides}
-    for key, value in arguments.items():
-        if key not in options | network_options:
-            raise ValueError(
-                f"{cls.__name__} has no option {key!r}."
-                f"{did_you_mean(key, options | network_options)} Options: "
-                f"{', '.join(sorted(options | network_options))}. "
-                f"Received: {key}={value!r}"
-            )
-    network_arguments = {
-        key: value for key, value in arguments.items() if key not in options
-    }
-    model_arguments = {key: value for key, value in arguments.items() if key in options}
+    network_arguments, model_arguments = divide_options(
+        cls.__name__, arguments, options
+    )
     try:
         with _at_most(4 * sum(array.size for array in state.values())):
             network = cls(**network_arguments, name=cls.__name__.lower())

@@ -16,10 +16,10 @@ from keras_mhdeblur.data.folders import (
     synthesized_folder,
 )
 from keras_mhdeblur.data.frames import blur_from_frames, open_frames
-from keras_mhdeblur.data.images import ImageFileError, read_image, write_image
 from keras_mhdeblur.data.pairs import pairs_from_frames, pairs_from_photo
 from keras_mhdeblur.data.prepared import prepare, prepared_folder, prepared_size
 from keras_mhdeblur.data.synthesis import synthesize_motion_blur
+from keras_mhdeblur.images import ImageFileError, read_image, write_image
 
 __all__ = [
     "Benchmark",

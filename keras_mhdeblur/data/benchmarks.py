@@ -23,6 +23,8 @@ _GOPRO_SEQUENCES = {
 # Copies of a benchmark in two folders, as the codes of MPRNet and Restormer read them.
 _FLAT_FOLDERS = (("input", "target"), ("blur", "sharp"))
 
+_HINT = " (`allow_partial=True` takes them)"
+
 
 @dataclasses.dataclass(frozen=True)
 class Benchmark:
@@ -137,9 +139,9 @@ def benchmark(name, root, split="train", *, blur="blur", allow_partial=False):
         lines = [f"  {line}\n" for line in missing[:10]]
         more = [f"  and {len(missing) - 10} more\n"] if len(missing) > 10 else []
         report = (
-            f"{layout.title} {split} has {expected} pairs, {len(found)} were found "
-            "(`allow_partial=True` takes them).\n"
-            f"{''.join(lines + more)}Received: root={str(root)!r}"
+            f"{layout.title} {split} has {expected} pairs, {len(found)} were found"
+            f"{_HINT * (not allow_partial)}.\n{''.join(lines + more)}"
+            f"Received: root={str(root)!r}"
         )
         if not (allow_partial and found):
             raise ValueError(report)
@@ -220,7 +222,7 @@ def gopro_latent_frames(root, split="train", *, allow_partial=False):
         missing = ", ".join(name for name in names if name not in present)
         report = (
             f"GOPRO_Large_all {split} has {len(names)} sequences, {len(present)} were "
-            f"found (`allow_partial=True` takes them). Missing: {missing}. "
+            f"found{_HINT * (not allow_partial)}. Missing: {missing}. "
             f"Received: root={str(root)!r}"
         )
         if not (allow_partial and present):

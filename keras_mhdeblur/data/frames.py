@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_mhdeblur.data.folders import SUFFIXES
-from keras_mhdeblur.data.images import from_float, read_image, to_float
+from keras_mhdeblur.images import from_float, read_image, to_float
 
 
 def blur_from_frames(frames, gamma=2.2):

@@ -19,14 +19,14 @@ from keras_mhdeblur.data.frames import (
     label_index,
     open_frames,
 )
-from keras_mhdeblur.data.images import (
+from keras_mhdeblur.data.synthesis import synthesize_motion_blur
+from keras_mhdeblur.images import (
     Photo,
     from_float,
     read_image,
     write_atomically,
     write_image,
 )
-from keras_mhdeblur.data.synthesis import synthesize_motion_blur
 
 # Distance of colour histograms from which on two frames are of two shots. Neighbours
 # within a shot of GoPro (240 per second) reach 0.06, of REDS 0.09; different scenes of

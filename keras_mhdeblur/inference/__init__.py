@@ -1,14 +1,5 @@
-"""From a photo to its restoration: selection, uncertainty, tiling; and scores."""
+"""From a photo to its restoration: selection, uncertainty, tiling."""
 
-from keras_mhdeblur.inference.evaluate import evaluate
-from keras_mhdeblur.inference.protocols import PLAIN, Protocol, get_protocol
 from keras_mhdeblur.inference.restore import RestoreResult, restore
 
-__all__ = [
-    "PLAIN",
-    "Protocol",
-    "RestoreResult",
-    "evaluate",
-    "get_protocol",
-    "restore",
-]
+__all__ = ["RestoreResult", "restore"]

@@ -1,4 +1,4 @@
-"""Restores photos with a `Deblurrer`."""
+"""Restores photos."""
 
 import dataclasses
 import functools
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from keras_mhdeblur.data.images import (
+from keras_mhdeblur.images import (
     Photo,
     from_float,
     photo_from_pil,
@@ -21,7 +21,6 @@ from keras_mhdeblur.data.images import (
 from keras_mhdeblur.inference import selection, tiling
 from keras_mhdeblur.inference.heatmap import heat_map
 from keras_mhdeblur.inference.progress import ProgressBar
-from keras_mhdeblur.inference.runner import NetworkRunner
 
 
 def restore(
@@ -32,12 +31,14 @@ def restore(
     hypotheses=True,
     tile="auto",
     memory_limit_mb=2048,
+    local_statistics="model",
+    engine="auto",
     progress=False,
 ):
     """Restores a blurry photo.
 
     Args:
-        model: `Deblurrer`.
+        model: `Deblurrer` or `LiteRTModel`.
         image: path of an image file, PIL image, or array (H, W), (H, W, C) or
             (B, H, W, C) with C of 1, 3 (RGB) or 4 (RGB and alpha): uint8, uint16, or
             float in [0, 1]. Gray is restored as RGB and averaged back, alpha is
@@ -54,6 +55,12 @@ def restore(
             Overlapping tiles are blended.
         memory_limit_mb: for "auto", the memory in MB that the network's activations
             may take, by an estimate; the image and its head images come on top.
+        local_statistics: size in pixels of the training crops for TLC, None for
+            global statistics; "model": as the model has it.
+        engine: what computes. "keras": Keras, on its devices. "litert": LiteRT, about
+            twice as fast on a CPU; a model without a LiteRT file for its present
+            weights is exported first, into the user's cache. "auto": LiteRT if there
+            is such a file and no GPU, else Keras.
         progress: whether to show a progress bar over images and tiles on stderr.
 
     Returns:
@@ -82,7 +89,7 @@ def restore(
         photos = _photos_of_array(image)
         array = np.asarray(image)
 
-    runner = NetworkRunner.of(model)
+    runner = model.inference_engine(engine, local_statistics)
     if weights is None or hypotheses:
         function = runner.heads
     else:
@@ -90,7 +97,7 @@ def restore(
 
     height, width = photos[0].pixels.shape[:2]
     size = tiling.tile_size(
-        tile, (height, width), runner.network, runner.multiple, memory_limit_mb
+        tile, (height, width), runner.multiple, runner.bytes_per_pixel, memory_limit_mb
     )
     rows = tiling.spans(height, size, runner.multiple)
     columns = tiling.spans(width, size, runner.multiple)
@@ -267,4 +274,4 @@ def _select(heads, select, weights, combine_heads):
         return heads[0]
     if weights is None:
         weights = selection.medoid_weights(heads, combine_heads)
-    return np.einsum("k,khwc->hwc", weights.astype("float32"), heads)
+    return selection.weighted_mean(heads, weights)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_mhdeblur.layers import pair_indices
+from keras_mhdeblur.combination import pair_indices
 
 
 def hypothesis_names(num_heads, combine_heads):
@@ -10,7 +10,7 @@ def hypothesis_names(num_heads, combine_heads):
 
     Args:
         num_heads: number of head images K.
-        combine_heads: which pairs are averaged, see `layers.pair_indices`.
+        combine_heads: which pairs are averaged, see `combination.pair_indices`.
 
     Returns:
         List of K' strings; "0+1" is the average of the heads 0 and 1.
@@ -31,11 +31,16 @@ def combine(heads, combine_heads):
     return hypotheses
 
 
+def weighted_mean(heads, weights):
+    """Weighted mean (H, W, C) of head images (K, H, W, C)."""
+    return np.einsum("k,khwc->hwc", np.asarray(weights, "float32"), heads)
+
+
 def head_weights(model, select):
     """Weights of the heads whose sum is the selected image.
 
     Args:
-        model: `Deblurrer`.
+        model: `Deblurrer` or `LiteRTModel`.
         select: as in `restore`, not None.
 
     Returns:
@@ -83,7 +88,7 @@ def medoid_weights(heads, combine_heads):
 
     Args:
         heads: head images (K, H, W, C).
-        combine_heads: which pairs are averaged, see `layers.pair_indices`.
+        combine_heads: which pairs are averaged, see `combination.pair_indices`.
 
     Returns:
         (K,) that sum to one.
@@ -120,7 +125,7 @@ def uncertainty(heads, combine_heads):
 
     Args:
         heads: head images (K, H, W, C).
-        combine_heads: which pairs are averaged, see `layers.pair_indices`.
+        combine_heads: which pairs are averaged, see `combination.pair_indices`.
 
     Returns:
         float32 (H, W), in units of the image's range [0, 1]: the root of the

@@ -9,23 +9,14 @@ OVERLAP = 64
 SMALLEST_AUTO_TILE = 256
 
 
-def activation_bytes(network):
-    """Peak memory of a network's inference in bytes per pixel, estimated.
-
-    Measured with NAFNet, encoder (1, 1, 1, 28), on TensorFlow on a CPU with local
-    statistics: 676 at width 16, 1142 at width 32 (570 and 996 without).
-    """
-    return 250 + 30 * getattr(network, "width", 64)
-
-
-def tile_size(tile, shape, network, multiple, memory_limit_mb):
+def tile_size(tile, shape, multiple, bytes_per_pixel, memory_limit_mb):
     """Tile size in pixels for an image, a multiple of the network's.
 
     Args:
         tile: None (the whole image at once), a number of pixels, or "auto".
         shape: (H, W) of the image.
-        network: the network that will run.
         multiple: what the network pads to.
+        bytes_per_pixel: what its activations take.
         memory_limit_mb: memory in MB for the network's activations, for "auto".
 
     Returns:
@@ -42,7 +33,7 @@ def tile_size(tile, shape, network, multiple, memory_limit_mb):
                 "`memory_limit_mb` must be positive. "
                 f"Received: memory_limit_mb={memory_limit_mb}"
             )
-        pixels = memory_limit_mb * 1e6 / activation_bytes(network)
+        pixels = memory_limit_mb * 1e6 / bytes_per_pixel
         if math.prod(shape) <= pixels:
             return max(shape)
         return max(SMALLEST_AUTO_TILE, int(pixels**0.5) // multiple * multiple)

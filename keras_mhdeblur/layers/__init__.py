@@ -10,7 +10,7 @@ from keras_mhdeblur.layers.channel_attention import (
 from keras_mhdeblur.layers.cropping import CropStack
 from keras_mhdeblur.layers.gates import SimpleGate
 from keras_mhdeblur.layers.halves import JoinHalves, SplitHalves
-from keras_mhdeblur.layers.heads import HeadCombination, MultiHeadOutput, pair_indices
+from keras_mhdeblur.layers.heads import HeadCombination, MultiHeadOutput
 from keras_mhdeblur.layers.hinblock import HINBlock
 from keras_mhdeblur.layers.instancenorm import HalfInstanceNormalization
 from keras_mhdeblur.layers.nafblock import NAFBlock
@@ -54,5 +54,4 @@ __all__ = [
     "SupervisedAttention",
     "TransformerBlock",
     "TransposedAttention",
-    "pair_indices",
 ]

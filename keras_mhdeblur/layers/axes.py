@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_mhdeblur.layers.heads import fold_conv, head_conv
+from keras_mhdeblur.layers.heads import as_stack, fold_conv, head_conv
 
 
 @keras.saving.register_keras_serializable(package="keras_mhdeblur")
@@ -78,15 +78,10 @@ class AxisHeadOutput(keras.layers.Layer):
         self.conv.build(features_shape)
 
     def call(self, features, rotated, image):
-        height, width = ops.shape(image)[1:3]
         residuals = ops.concatenate(
             [self.conv(features), _rotated_back(self.conv(rotated))], axis=-1
-        )[:, :height, :width]
-        residuals = ops.reshape(
-            residuals, (-1, height, width, 2 * self.num_heads, self.channels)
         )
-        residuals = ops.transpose(residuals, (0, 3, 1, 2, 4))
-        return ops.expand_dims(image, 1) + 2 * residuals
+        return ops.expand_dims(image, 1) + 2 * as_stack(residuals, image)
 
     def single_head(self):
         """A layer of one image, for `fold_into`."""

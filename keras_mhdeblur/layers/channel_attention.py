@@ -29,8 +29,31 @@ class SharedSlope(keras.layers.Layer):
         return (1,)
 
 
+class _AttentionLayer(keras.layers.Layer):
+    """Options of the layers that attend to channels."""
+
+    def __init__(self, channels, reduction=4, use_bias=False, **kwargs):
+        super().__init__(**kwargs)
+        if not 1 <= reduction <= channels:
+            raise ValueError(
+                f"`reduction` must be from 1 to the number of channels, {channels}. "
+                f"Received: reduction={reduction}"
+            )
+        self.channels = channels
+        self.reduction = reduction
+        self.use_bias = use_bias
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "channels": self.channels,
+            "reduction": self.reduction,
+            "use_bias": self.use_bias,
+        }
+
+
 @keras.saving.register_keras_serializable(package="keras_mhdeblur")
-class ChannelAttention(keras.layers.Layer):
+class ChannelAttention(_AttentionLayer):
     """Weights every channel by a number in (0, 1) made from all channels' means.
 
     Pooling, 1x1, ReLU, 1x1, sigmoid. Source: arXiv 1807.02758, section 3.3; MPRNet,
@@ -50,15 +73,7 @@ class ChannelAttention(keras.layers.Layer):
     """
 
     def __init__(self, channels, reduction=4, use_bias=False, **kwargs):
-        super().__init__(**kwargs)
-        if not 1 <= reduction <= channels:
-            raise ValueError(
-                f"`reduction` must be from 1 to the number of channels, {channels}. "
-                f"Received: reduction={reduction}"
-            )
-        self.channels = channels
-        self.reduction = reduction
-        self.use_bias = use_bias
+        super().__init__(channels, reduction, use_bias, **kwargs)
         conv = keras.layers.Conv2D
         common = {"use_bias": use_bias, "dtype": self.dtype_policy}
         self.squeeze = conv(
@@ -76,17 +91,9 @@ class ChannelAttention(keras.layers.Layer):
     def compute_output_shape(self, x_shape):
         return x_shape
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "channels": self.channels,
-            "reduction": self.reduction,
-            "use_bias": self.use_bias,
-        }
-
 
 @keras.saving.register_keras_serializable(package="keras_mhdeblur")
-class ChannelAttentionBlock(keras.layers.Layer):
+class ChannelAttentionBlock(_AttentionLayer):
     """Residual block: 3x3, PReLU, 3x3, `ChannelAttention` (the CAB of MPRNet).
 
     Source: arXiv 2102.02808, figure 3b.
@@ -105,10 +112,7 @@ class ChannelAttentionBlock(keras.layers.Layer):
     """
 
     def __init__(self, channels, reduction=4, use_bias=False, **kwargs):
-        super().__init__(**kwargs)
-        self.channels = channels
-        self.reduction = reduction
-        self.use_bias = use_bias
+        super().__init__(channels, reduction, use_bias, **kwargs)
         conv = keras.layers.Conv2D
         common = {"use_bias": use_bias, "dtype": self.dtype_policy}
         self.conv1 = conv(channels, 3, padding="same", name="conv1", **common)
@@ -130,17 +134,9 @@ class ChannelAttentionBlock(keras.layers.Layer):
     def compute_output_shape(self, x_shape, slope_shape):
         return x_shape
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "channels": self.channels,
-            "reduction": self.reduction,
-            "use_bias": self.use_bias,
-        }
-
 
 @keras.saving.register_keras_serializable(package="keras_mhdeblur")
-class OriginalResolutionBlock(keras.layers.Layer):
+class OriginalResolutionBlock(_AttentionLayer):
     """Residual chain of `ChannelAttentionBlock`s and a 3x3 (the ORB of MPRNet).
 
     Source: arXiv 2102.02808, figure 3c.
@@ -160,11 +156,8 @@ class OriginalResolutionBlock(keras.layers.Layer):
     """
 
     def __init__(self, channels, num_blocks=8, reduction=4, use_bias=False, **kwargs):
-        super().__init__(**kwargs)
-        self.channels = channels
+        super().__init__(channels, reduction, use_bias, **kwargs)
         self.num_blocks = num_blocks
-        self.reduction = reduction
-        self.use_bias = use_bias
         common = {"use_bias": use_bias, "dtype": self.dtype_policy}
         self.blocks = [
             ChannelAttentionBlock(channels, reduction, name=f"block_{index}", **common)
@@ -190,10 +183,4 @@ class OriginalResolutionBlock(keras.layers.Layer):
         return x_shape
 
     def get_config(self):
-        return {
-            **super().get_config(),
-            "channels": self.channels,
-            "num_blocks": self.num_blocks,
-            "reduction": self.reduction,
-            "use_bias": self.use_bias,
-        }
+        return {**super().get_config(), "num_blocks": self.num_blocks}

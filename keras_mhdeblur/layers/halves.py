@@ -35,12 +35,7 @@ class SplitHalves(_Halves):
         return ops.reshape(x, (-1, height, width // 2, x.shape[4]))
 
     def compute_output_shape(self, input_shape):
-        shape = list(input_shape)
-        if shape[0] is not None:
-            shape[0] *= 2
-        if shape[self.axis] is not None:
-            shape[self.axis] //= 2
-        return tuple(shape)
+        return _moved_factor(input_shape, self.axis, 0)
 
 
 @keras.saving.register_keras_serializable(package="keras_mhdeblur")
@@ -62,9 +57,14 @@ class JoinHalves(_Halves):
         return ops.reshape(x, (-1, height, 2 * width, x.shape[4]))
 
     def compute_output_shape(self, input_shape):
-        shape = list(input_shape)
-        if shape[0] is not None:
-            shape[0] //= 2
-        if shape[self.axis] is not None:
-            shape[self.axis] *= 2
-        return tuple(shape)
+        return _moved_factor(input_shape, 0, self.axis)
+
+
+def _moved_factor(shape, halved, doubled):
+    """A shape with one axis half and another twice as long; unknown sizes stay so."""
+    shape = list(shape)
+    if shape[halved] is not None:
+        shape[halved] //= 2
+    if shape[doubled] is not None:
+        shape[doubled] *= 2
+    return tuple(shape)

@@ -4,28 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-
-def pair_indices(num_heads, combine=True):
-    """Head pairs (i, j), j <= i, whose averages are the hypotheses, in order.
-
-    Args:
-        num_heads: number of head images K.
-        combine: which pairs.
-            True: all, (i, i) included. The order is the lower triangle row by row,
-            (0, 0), (1, 0), (1, 1), (2, 0), ..., so that the pair (i, j) has index
-            `i * (i + 1) // 2 + j`.
-            False: (i, i) only, every head by itself.
-            "axes": every head of the second half with every head of the first, for
-            networks with two decoders (`networks.XYDeblur`).
-
-    Returns:
-        List of tuples: K(K+1)/2, K or (K/2)^2 of them.
-    """
-    triangle = [(i, j) for i in range(num_heads) for j in range(i + 1)]
-    if combine == "axes":
-        half = num_heads // 2
-        return [(i, j) for i, j in triangle if j < half <= i]
-    return triangle if combine else [(i, i) for i in range(num_heads)]
+from keras_mhdeblur.combination import pair_indices
 
 
 @keras.saving.register_keras_serializable(package="keras_mhdeblur")
@@ -102,13 +81,7 @@ class MultiHeadOutput(keras.layers.Layer):
         self.conv.build(features_shape)
 
     def call(self, features, image):
-        height, width = ops.shape(image)[1:3]
-        residuals = self.conv(features)[:, :height, :width]
-        residuals = ops.reshape(
-            residuals, (-1, height, width, self.num_heads, self.channels)
-        )
-        residuals = ops.transpose(residuals, (0, 3, 1, 2, 4))
-        return ops.expand_dims(image, 1) + residuals
+        return ops.expand_dims(image, 1) + as_stack(self.conv(features), image)
 
     def single_head(self):
         """A layer like this one with one head, for `fold_into`."""
@@ -151,6 +124,16 @@ def head_conv(filters, kernel_size, name, use_bias=True):
         dtype="float32",
         name=name,
     )
+
+
+def as_stack(residuals, image):
+    """Residuals side by side, (B, H', W', K * C), as a stack the size of the image."""
+    height, width = ops.shape(image)[1:3]
+    channels = image.shape[-1]
+    num_heads = residuals.shape[-1] // channels
+    stack = residuals[:, :height, :width]
+    stack = ops.reshape(stack, (-1, height, width, num_heads, channels))
+    return ops.transpose(stack, (0, 3, 1, 2, 4))
 
 
 def fold_conv(conv, single, head_weights):

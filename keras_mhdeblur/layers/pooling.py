@@ -1,7 +1,11 @@
 """Global and local average pooling (TLC)."""
 
 import keras
+import numpy as np
 from keras import ops
+
+# Positions whose sums one matrix product forms; 8 to 64 take about the same time.
+_BLOCK = 16
 
 
 @keras.saving.register_keras_serializable(package="keras_mhdeblur")
@@ -54,23 +58,49 @@ def average_pool(x, window_size=None):
     if window_size is None:
         x = ops.mean(x, axis=(1, 2), keepdims=True)
     else:
-        for axis, window in zip((1, 2), window_size):
-            x = _sliding_mean(x, window, axis)
+        x = _sliding_means(x, window_size)
     return ops.cast(x, dtype)
 
 
-def _sliding_mean(x, window, axis):
-    """Mean over `window` positions along `axis`, the ends replicated.
+def _sliding_means(x, window_size):
+    """Mean over the window around every position, the ends replicated."""
+    nearest = []
+    for axis, window in zip((1, 2), window_size):
+        size = ops.shape(x)[axis]
+        window = ops.minimum(window, size)
+        valid = size - window + 1
+        sums = _running_sums(x, axis)
+        start, stop = (
+            sums[(slice(None),) * axis + (slice(first, first + valid),)]
+            for first in (0, window)
+        )
+        x = (stop - start) / ops.cast(window, x.dtype)
+        first = (size - valid) // 2
+        nearest.append(ops.clip(ops.arange(size) - first, 0, valid - 1))
+    for axis, index in zip((1, 2), nearest):
+        x = ops.take(x, index, axis=axis)
+    return x
 
-    One-dimensional running sums: they stay smaller, hence more exact, than a
-    two-dimensional integral image.
+
+def _running_sums(x, axis):
+    """Sums of the first 0, 1, 2, ... positions along `axis`, all of them and some more.
+
+    In blocks by a product with a triangular matrix, then of the blocks: several times
+    as fast on a CPU as a cumulative sum and, of shorter sums, more exact. So are
+    one-dimensional sums in comparison with a two-dimensional integral image.
     """
-    size = ops.shape(x)[axis]
-    window = ops.minimum(window, size)
-    valid = size - window + 1
-    start = ops.clip(ops.arange(size) - (size - valid) // 2, 0, valid - 1)
-    before = [(0, 0)] * 4
-    before[axis] = (1, 0)
-    sums = ops.cumsum(ops.pad(x, before), axis=axis)
-    total = ops.take(sums, start + window, axis=axis) - ops.take(sums, start, axis=axis)
-    return total / ops.cast(window, x.dtype)
+    height, width = ops.shape(x)[1:3]
+    channels = x.shape[3]
+    count = (height, width)[axis - 1] + 1
+    after = _BLOCK - count % _BLOCK
+    padding = [(0, 0)] * 4
+    padding[axis] = (1, after)
+    inner = width * channels if axis == 1 else channels
+    blocks = ops.reshape(
+        ops.pad(x, padding), (-1, (count + after) // _BLOCK, _BLOCK, inner)
+    )
+    blocks = ops.matmul(np.tri(_BLOCK, dtype="float32"), blocks)
+    totals = ops.pad(blocks[:, :, -1:], ((0, 0), (1, 0), (0, 0), (0, 0)))
+    blocks = blocks + ops.cumsum(totals, axis=1)[:, :-1]
+    size = (count + after, width) if axis == 1 else (height, count + after)
+    return ops.reshape(blocks, (-1, *size, channels))

@@ -30,7 +30,11 @@ class PadToMultiple(keras.layers.Layer):
 
     def call(self, x):
         height, width = ops.shape(x)[1:3]
-        bottom, right = -height % self.multiple, -width % self.multiple
+        # No remainders or quotients of negative numbers: ONNX has others.
+        bottom, right = (
+            (self.multiple - size % self.multiple) % self.multiple
+            for size in (height, width)
+        )
         if self.mode == "reflect":
             x = ops.take(x, _mirrored_indices(height, height + bottom), axis=1)
             return ops.take(x, _mirrored_indices(width, width + right), axis=2)
@@ -81,14 +85,9 @@ class PixelShuffle(keras.layers.Layer):
         return ops.nn.depth_to_space(x, self.factor)
 
     def compute_output_shape(self, input_shape):
-        batch, height, width, channels = input_shape
-        scale = self.factor
-        return (
-            batch,
-            None if height is None else height * scale,
-            None if width is None else width * scale,
-            channels // scale**2,
-        )
+        batch, *size, channels = input_shape
+        size = [None if n is None else n * self.factor for n in size]
+        return (batch, *size, channels // self.factor**2)
 
     def get_config(self):
         return {**super().get_config(), "factor": self.factor}
@@ -118,14 +117,9 @@ class PixelUnshuffle(keras.layers.Layer):
         return ops.reshape(x, (-1, height, width, channels * blocks))
 
     def compute_output_shape(self, input_shape):
-        batch, height, width, channels = input_shape
-        scale = self.factor
-        return (
-            batch,
-            None if height is None else height // scale,
-            None if width is None else width // scale,
-            channels * scale**2,
-        )
+        batch, *size, channels = input_shape
+        size = [None if n is None else n // self.factor for n in size]
+        return (batch, *size, channels * self.factor**2)
 
     def get_config(self):
         return {**super().get_config(), "factor": self.factor}

@@ -114,8 +114,42 @@ class SplitProjection(keras.layers.Layer):
         }
 
 
+class _Branch(keras.layers.Layer):
+    """What both branches of the block have: projections first, a 1x1 convolution last.
+
+    Args:
+        channels: number of channels C of input and output.
+        parts, part_channels: number and channels of the `SplitProjection`.
+        use_bias: whether the convolutions have biases.
+    """
+
+    def __init__(self, channels, parts, part_channels, use_bias, **kwargs):
+        super().__init__(**kwargs)
+        self.channels = channels
+        self.use_bias = use_bias
+        common = {"use_bias": use_bias, "dtype": self.dtype_policy}
+        self.projection = SplitProjection(
+            parts, part_channels, name="projection", **common
+        )
+        self.out = keras.layers.Conv2D(channels, 1, name="out", **common)
+
+    def build(self, input_shape):
+        self.projection.build(input_shape)
+        self.out.build((*input_shape[:-1], self.projection.channels))
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "channels": self.channels,
+            "use_bias": self.use_bias,
+        }
+
+
 @keras.saving.register_keras_serializable(package="keras_mhdeblur")
-class TransposedAttention(keras.layers.Layer):
+class TransposedAttention(_Branch):
     """Multi-head attention across channels: MDTA of Restormer, arXiv 2111.09881.
 
     Queries, keys and values are feature maps. With q_i and k_j the maps of two
@@ -140,26 +174,16 @@ class TransposedAttention(keras.layers.Layer):
     """
 
     def __init__(self, channels, num_heads=1, use_bias=False, **kwargs):
-        super().__init__(**kwargs)
         if channels % num_heads:
             raise ValueError(
                 "`num_heads` must divide `channels`. "
                 f"Received: num_heads={num_heads}, channels={channels}"
             )
-        self.channels = channels
+        super().__init__(channels, 3, channels, use_bias, **kwargs)
         self.num_heads = num_heads
-        self.use_bias = use_bias
-        policy = {"dtype": self.dtype_policy}
-        self.projection = SplitProjection(
-            3, channels, use_bias, name="projection", **policy
-        )
-        self.out = keras.layers.Conv2D(
-            channels, 1, use_bias=use_bias, name="out", **policy
-        )
 
     def build(self, input_shape):
-        self.projection.build(input_shape)
-        self.out.build(input_shape)
+        super().build(input_shape)
         self.temperature = self.add_weight(
             (self.num_heads, 1, 1), "ones", autocast=False, name="temperature"
         )
@@ -208,16 +232,8 @@ class TransposedAttention(keras.layers.Layer):
         other_head = (head[:, None] != head).astype("float32")
         return ops.softmax(logits - 1e9 * other_head, axis=-1)
 
-    def compute_output_shape(self, input_shape):
-        return input_shape
-
     def get_config(self):
-        return {
-            **super().get_config(),
-            "channels": self.channels,
-            "num_heads": self.num_heads,
-            "use_bias": self.use_bias,
-        }
+        return {**super().get_config(), "num_heads": self.num_heads}
 
 
 def _inverse_norm(x):
@@ -226,7 +242,7 @@ def _inverse_norm(x):
 
 
 @keras.saving.register_keras_serializable(package="keras_mhdeblur")
-class GatedFeedForward(keras.layers.Layer):
+class GatedFeedForward(_Branch):
     """Gated feed-forward with depthwise convolutions: GDFN of Restormer.
 
     Two projections a and b of the input (1x1 and depthwise 3x3) make GELU(a) * b,
@@ -241,38 +257,16 @@ class GatedFeedForward(keras.layers.Layer):
     """
 
     def __init__(self, channels, expansion=2.66, use_bias=False, **kwargs):
-        super().__init__(**kwargs)
-        self.channels = channels
+        super().__init__(channels, 2, int(channels * expansion), use_bias, **kwargs)
         self.expansion = expansion
-        self.use_bias = use_bias
-        self.hidden = int(channels * expansion)
-        policy = {"dtype": self.dtype_policy}
-        self.projection = SplitProjection(
-            2, self.hidden, use_bias, name="projection", **policy
-        )
-        self.out = keras.layers.Conv2D(
-            channels, 1, use_bias=use_bias, name="out", **policy
-        )
-
-    def build(self, input_shape):
-        self.projection.build(input_shape)
-        self.out.build((*input_shape[:-1], self.hidden))
 
     def call(self, x):
         a, b = self.projection(x)
         # Not `ops.gelu`: it becomes Erfc, which ONNX lacks. LiteRT knows this form.
         return self.out(0.5 * a * (1 + ops.erf(a * 0.5**0.5)) * b)
 
-    def compute_output_shape(self, input_shape):
-        return input_shape
-
     def get_config(self):
-        return {
-            **super().get_config(),
-            "channels": self.channels,
-            "expansion": self.expansion,
-            "use_bias": self.use_bias,
-        }
+        return {**super().get_config(), "expansion": self.expansion}
 
 
 @keras.saving.register_keras_serializable(package="keras_mhdeblur")

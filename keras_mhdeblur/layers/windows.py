@@ -22,9 +22,10 @@ def window_starts(size, window):
     smaller, larger = (min, max) if known else (ops.minimum, ops.maximum)
     window = smaller(window, size)
     last = size - window
-    gaps = larger(-(-size // window) - 1, 1)
-    step = larger(-(-last // gaps), 1)
-    count = -(-last // step) + 1
+    # Rounded up without negative numbers, whose quotients are others in ONNX.
+    gaps = larger((size - 1) // window, 1)
+    step = larger((last + gaps - 1) // gaps, 1)
+    count = (last + step - 1) // step + 1
     return ops.minimum(ops.arange(count) * step, last), window
 
 

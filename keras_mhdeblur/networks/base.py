@@ -17,7 +17,7 @@ class RestorationNetwork(keras.Model):
         head_inputs: call arguments of the layer "heads", which makes the final stage.
     """
 
-    # Which pairs of heads the hypotheses average, see `layers.pair_indices`.
+    # Which pairs of heads the hypotheses average, see `combination.pair_indices`.
     combination = True
 
     def __init__(self, inputs, outputs, head_inputs, **kwargs):
@@ -86,6 +86,14 @@ def layer_factory(shared):
         return cls(*args, name=name, **kwargs)
 
     return layer
+
+
+def crop_size(train_size):
+    """A size of training crops as `local_window` takes it.
+
+    Height and width become a tuple: from files they come as a list.
+    """
+    return tuple(train_size) if isinstance(train_size, list) else train_size
 
 
 def local_window(train_size, level, multiple):

@@ -12,6 +12,7 @@ from keras_mhdeblur.layers import (
 )
 from keras_mhdeblur.networks.base import (
     RestorationNetwork,
+    crop_size,
     layer_factory,
     local_window,
 )
@@ -161,7 +162,7 @@ class HINet(RestorationNetwork):
         self.relu_slope = relu_slope
         self.num_heads = num_heads
         self.image_channels = image_channels
-        self.local_statistics = local_statistics
+        self.local_statistics = crop_size(local_statistics)
 
     def get_config(self):
         return {

@@ -17,6 +17,7 @@ from keras_mhdeblur.layers import (
 )
 from keras_mhdeblur.networks.base import (
     RestorationNetwork,
+    crop_size,
     layer_factory,
     local_window,
 )
@@ -239,7 +240,7 @@ class MPRNet(RestorationNetwork):
         self.use_bias = use_bias
         self.num_heads = num_heads
         self.image_channels = image_channels
-        self.local_statistics = local_statistics
+        self.local_statistics = crop_size(local_statistics)
 
     def get_config(self):
         return {

@@ -6,6 +6,7 @@ from keras import layers
 from keras_mhdeblur.layers import MultiHeadOutput, NAFBlock, PadToMultiple, PixelShuffle
 from keras_mhdeblur.networks.base import (
     RestorationNetwork,
+    crop_size,
     layer_factory,
     local_window,
 )
@@ -107,7 +108,7 @@ class NAFNet(RestorationNetwork):
         self.decoder_blocks = decoder_blocks
         self.num_heads = num_heads
         self.image_channels = image_channels
-        self.local_statistics = local_statistics
+        self.local_statistics = crop_size(local_statistics)
 
     def get_config(self):
         return {

@@ -12,6 +12,7 @@ from keras_mhdeblur.layers import (
 )
 from keras_mhdeblur.networks.base import (
     RestorationNetwork,
+    crop_size,
     layer_factory,
     local_window,
 )
@@ -129,7 +130,7 @@ class Restormer(RestorationNetwork):
         self.norm = norm
         self.num_heads = num_heads
         self.image_channels = image_channels
-        self.local_statistics = local_statistics
+        self.local_statistics = crop_size(local_statistics)
 
     def get_config(self):
         return {

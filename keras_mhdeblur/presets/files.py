@@ -7,10 +7,11 @@ from pathlib import Path
 CONFIG = "config.json"
 METADATA = "metadata.json"
 WEIGHTS = "model.weights.h5"
+LITERT = "model.tflite"
 CARD = "README.md"
 RECIPE = "recipe.yaml"
 RESULTS = "results.json"
-FILES = (CONFIG, METADATA, WEIGHTS, CARD, RECIPE, RESULTS)
+FILES = (CONFIG, METADATA, WEIGHTS, LITERT, CARD, RECIPE, RESULTS)
 # What people edit by hand; the other files change with the model only.
 TEXTS = (CARD, RECIPE, RESULTS)
 
@@ -136,7 +137,10 @@ def update_metadata(folder, **fields):
 
 def check_fields(fields):
     """Refuses metadata entries that the library writes itself."""
-    own = {"keras_version", "date_saved", "architecture", "parameters", "files"}
+    own = {
+        *("keras_version", "date_saved", "architecture", "parameters", "files"),
+        *("fingerprint", "local_statistics", "litert"),
+    }
     for key in own & set(fields):
         raise PresetError(
             f"{METADATA}: {key!r} is written by the library. "

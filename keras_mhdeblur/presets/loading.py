@@ -1,15 +1,14 @@
 """from_preset: a verified preset folder -> Deblurrer."""
 
-import inspect
-import os
 import tempfile
 from pathlib import Path
 
 import h5py
 import keras
 
+from keras_mhdeblur import networks  # noqa: F401 (Keras makes only what is imported)
 from keras_mhdeblur.deblurrer import Deblurrer
-from keras_mhdeblur.presets import hub
+from keras_mhdeblur.options import divide_options
 from keras_mhdeblur.presets.files import (
     CONFIG,
     WEIGHTS,
@@ -18,8 +17,7 @@ from keras_mhdeblur.presets.files import (
     read_metadata,
     verify,
 )
-from keras_mhdeblur.presets.zoo import builtin_presets
-from keras_mhdeblur.spelling import did_you_mean
+from keras_mhdeblur.presets.zoo import find_preset
 
 
 def from_preset(name, load_weights=True, **overrides):
@@ -68,22 +66,6 @@ def from_preset(name, load_weights=True, **overrides):
     return model
 
 
-def find_preset(name):
-    """The folder of a preset; of the Hub's presets, after the download."""
-    if isinstance(name, str) and name.startswith(hub.PREFIX):
-        return hub.download(name)
-    builtin = builtin_presets()
-    if name in builtin:
-        return builtin[name]
-    if isinstance(name, (str, os.PathLike)) and Path(name).is_dir():
-        return Path(name)
-    raise PresetError(
-        f"Unknown preset {name!r}.{did_you_mean(str(name), builtin)} Built-in presets: "
-        f"{', '.join(sorted(builtin))}. Anything else must be an existing folder or "
-        f'"hf://user/repo". Received: name={name!r}'
-    )
-
-
 def _build(config, overrides, load_weights, name):
     try:
         deblurrer, network = config["config"], config["config"]["network"]["config"]
@@ -93,22 +75,20 @@ def _build(config, overrides, load_weights, name):
             f"Preset {name!r}: {CONFIG} is not the configuration of a Deblurrer. "
             "`keras.saving.load_model` opens other Keras models."
         ) from error
-    options = set(inspect.signature(Deblurrer).parameters) - {"network", "kwargs"}
+    try:
+        of_network, of_deblurrer = divide_options(
+            f"Preset {name!r}", overrides, network_options
+        )
+    except ValueError as error:
+        raise PresetError(str(error)) from None
     if not load_weights:
         # Which heads are good was measured with the preset's weights.
         deblurrer.pop("best_pair", None)
         if not isinstance(deblurrer.get("select"), str):
             deblurrer.pop("select", None)
-    for key, value in overrides.items():
-        if key not in options | network_options:
-            raise PresetError(
-                f"Preset {name!r} has no option {key!r}."
-                f"{did_you_mean(key, options | network_options)} Options: "
-                f"{', '.join(sorted(options | network_options))}. "
-                f"Received: {key}={value!r}"
-            )
-        target = deblurrer if key in options else network
-        target[key] = keras.saving.serialize_keras_object(value)
+    for target, values in ((network, of_network), (deblurrer, of_deblurrer)):
+        for key, value in values.items():
+            target[key] = keras.saving.serialize_keras_object(value)
     config["compile_config"] = None
     try:
         model = keras.saving.deserialize_keras_object(config, safe_mode=True)

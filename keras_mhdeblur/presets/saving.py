@@ -15,6 +15,7 @@ from keras_mhdeblur.presets.files import (
     CARD,
     CONFIG,
     FILES,
+    LITERT,
     RECIPE,
     RESULTS,
     WEIGHTS,
@@ -23,6 +24,7 @@ from keras_mhdeblur.presets.files import (
     write_json,
     write_metadata,
 )
+from keras_mhdeblur.presets.litert import export_heads, fingerprint
 from keras_mhdeblur.spelling import did_you_mean
 
 _FIELDS = (
@@ -41,6 +43,7 @@ def save_to_preset(
     folder,
     *,
     dtype="float32",
+    litert=False,
     description=None,
     license=None,
     license_text=None,
@@ -64,6 +67,8 @@ def save_to_preset(
         folder: the folder to write.
         dtype: how weights are stored, "float32" or "float16"; the model loads either
             into its float32 variables.
+        litert: whether to add a LiteRT file, model.tflite, with which the command
+            line restores photos without Keras; it has the weights in `dtype`, too.
         description: what the model is, in a sentence.
         license: SPDX identifier of the weights' licence, for example "Apache-2.0".
         license_text: the licence's own words.
@@ -109,6 +114,7 @@ def save_to_preset(
         "weights_dtype": dtype,
         "select": model.select,
         "best_pair": model.best_pair,
+        "local_statistics": model.local_statistics,
         "license": license,
         "license_text": license_text,
         "paper": paper,
@@ -123,6 +129,11 @@ def save_to_preset(
         new.mkdir()
         clean = _write_config(model, new)
         _write_weights(clean, new, dtype)
+        entries["fingerprint"] = fingerprint(clean, dtype)
+        if litert:
+            entries["litert"] = export_heads(
+                clean, new / LITERT, clean.local_statistics, dtype
+            )
         text = _default_card(folder.name, entries) if card is None else card
         (new / CARD).write_text(text, "utf-8")
         if recipe is not None:

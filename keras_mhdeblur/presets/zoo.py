@@ -1,8 +1,11 @@
-"""The presets that come with the package."""
+"""Where presets are: those that come with the package, and any other."""
 
+import os
 from pathlib import Path
 
-from keras_mhdeblur.presets.files import METADATA, WEIGHTS, read_metadata
+from keras_mhdeblur.presets import hub
+from keras_mhdeblur.presets.files import METADATA, WEIGHTS, PresetError, read_metadata
+from keras_mhdeblur.spelling import did_you_mean
 
 
 def zoo_folder():
@@ -19,14 +22,30 @@ def builtin_presets():
     }
 
 
+def find_preset(name):
+    """The folder of a preset; of the Hub's presets, after the download."""
+    if isinstance(name, str) and name.startswith(hub.PREFIX):
+        return hub.download(name)
+    builtin = builtin_presets()
+    if name in builtin:
+        return builtin[name]
+    if isinstance(name, (str, os.PathLike)) and Path(name).is_dir():
+        return Path(name)
+    raise PresetError(
+        f"Unknown preset {name!r}.{did_you_mean(str(name), builtin)} Built-in presets: "
+        f"{', '.join(sorted(builtin))}. Anything else must be an existing folder or "
+        f'"hf://user/repo". Received: name={name!r}'
+    )
+
+
 def list_presets():
     """The built-in presets; reads their metadata.json, builds no model.
 
     Returns:
         A dict from names for `from_preset`, sorted, to dicts with "description",
-        "architecture", "parameters", "scores", "license", "paper", "training_data"
-        (None where unknown) and "weights": the path of the weights file, or None when
-        there are no weights yet.
+        "architecture", "parameters", "cost", "scores", "license", "paper",
+        "training_data" (None where unknown) and "weights": the path of the weights
+        file, or None when there are no weights yet.
 
     Raises:
         PresetError: a preset's metadata.json is damaged.
@@ -35,6 +54,7 @@ def list_presets():
         "description",
         "architecture",
         "parameters",
+        "cost",
         "scores",
         "license",
         "paper",

@@ -135,7 +135,8 @@ class PicturePanel(keras.callbacks.Callback):
     if `HeadUsage` is among the metrics.
 
     Args:
-        folder: where epoch_NNNN.png are written.
+        folder: where epoch_NNNN.png are written, and patches.npz, with which a
+            training that goes on shows the same patches.
         dataset: of (blurry, sharp); its first batch is shown.
         every: epochs between two pictures.
         count: samples shown.
@@ -145,8 +146,15 @@ class PicturePanel(keras.callbacks.Callback):
         super().__init__()
         self.folder = folder
         self.every = every
-        blurry, sharp = next(iter(dataset))
-        self.blurry, self.sharp = np.array(blurry[:count]), np.array(sharp[:count])
+        patches = folder / "patches.npz"
+        if not patches.exists():
+            blurry, sharp = next(iter(dataset))
+            folder.mkdir(parents=True, exist_ok=True)
+            partial = folder / "partial.npz"
+            np.savez(partial, blurry=blurry[:count], sharp=sharp[:count])
+            os.replace(partial, patches)
+        with np.load(patches) as kept:
+            self.blurry, self.sharp = kept["blurry"], kept["sharp"]
 
     def on_epoch_end(self, epoch, logs=None):
         if (epoch + 1) % self.every:
@@ -163,7 +171,6 @@ class PicturePanel(keras.callbacks.Callback):
         usage = [value for key, value in logs.items() if key.startswith("usage_")]
         if usage:
             panel = np.concatenate([panel, _bars(usage, panel.shape[1])])
-        self.folder.mkdir(parents=True, exist_ok=True)
         partial = self.folder / "partial.png"
         Image.fromarray(panel).save(partial)
         os.replace(partial, self.folder / f"epoch_{epoch + 1:04d}.png")

@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from keras_mhdeblur import Deblurrer
-from keras_mhdeblur.inference.runner import NetworkRunner
+from keras_mhdeblur.inference.keras_engine import KerasEngine
 from keras_mhdeblur.networks import NAFNet
 
 SIZES = [(8, 8), (9, 13), (24, 20)]
@@ -121,7 +121,7 @@ def test_folding_follows_training_and_selection(model, image):
 
 def test_folded_network_has_one_head(model, image):
     model.restore(image, hypotheses=False)
-    assert NetworkRunner.of(model)._folded.network.output_shape[1] == 1
+    assert KerasEngine.of(model)._folded.network.output_shape[1] == 1
 
 
 def test_the_models_choice_is_the_default(image):
@@ -278,12 +278,12 @@ def test_no_image_size_is_traced_again(model):
     for size in SIZES:
         for hypotheses in (True, False):
             model.restore(np.zeros((*size, 3)), hypotheses=hypotheses)
-    runner = NetworkRunner.of(model)
-    for traced in (runner._heads, runner._folded):
+    engine = KerasEngine.of(model)
+    for traced in (engine._heads, engine._folded):
         assert traced.predict_function.experimental_get_tracing_count() == 1
 
 
-def test_runners_do_not_keep_models_alive():
+def test_engines_do_not_keep_models_alive():
     import gc
     import weakref
 

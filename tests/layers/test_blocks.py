@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from keras_mhdeblur import layers
+from keras_mhdeblur.combination import pair_indices
 from keras_mhdeblur.convert.nafnet import nafblock_entries
 
 
@@ -18,7 +19,7 @@ def test_head_combination(golden, heads):
 
 
 def test_pair_order():
-    pairs = layers.pair_indices(5)
+    pairs = pair_indices(5)
     assert pairs[:6] == [(0, 0), (1, 0), (1, 1), (2, 0), (2, 1), (2, 2)]
     assert all(pairs[i * (i + 1) // 2 + j] == (i, j) for i, j in pairs)
 

@@ -1,4 +1,7 @@
 import csv
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +10,7 @@ import tensorflow as tf
 import yaml
 from PIL import Image
 
+from keras_mhdeblur import presets
 from keras_mhdeblur.training import callbacks, recipes, runs
 from keras_mhdeblur.training.distribution import make_strategy, num_replicas
 
@@ -74,6 +78,34 @@ def test_a_killed_training_goes_on_with_the_same_result(tmp_path, photos, monkey
             assert abs(float(row[name]) - float(other[name])) < 1e-3
         shares = [float(row[f"usage_{k}"]) for k in range(3)]
         assert abs(sum(shares) - 1) < 1e-6
+
+
+@pytest.mark.slow
+def test_a_process_killed_at_any_moment_goes_on_with_the_same_result(tmp_path, photos):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump({**TINY, "steps": 12}))
+    output = tmp_path / "killed"
+    command = [sys.executable, "-m", "mhdeblur", "train", str(recipe)]
+    command += ["--data", photos["photo_dir"], "--output", str(output)]
+    kills = 0
+    while not (output / "preset").exists():
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        seen = len(log_rows(output)) if (output / "log.csv").exists() else 0
+        # Into the epoch after the next: what was written is kept, the rest is redone.
+        while process.poll() is None and kills < 3:
+            if (output / "log.csv").exists() and len(log_rows(output)) > seen:
+                time.sleep(0.05 * kills)
+                process.kill()
+                kills += 1
+                break
+            time.sleep(0.01)
+        process.wait()
+    assert kills == 3
+    assert [row["epoch"] for row in log_rows(output)] == list("012345")
+    whole = runs.train({**TINY, "steps": 12}, tmp_path / "whole", photos, **QUIET)
+    result = presets.from_preset(output / "preset")
+    for a, b in zip(whole.get_weights(), result.get_weights()):
+        np.testing.assert_allclose(a, b, atol=1e-5)
 
 
 def test_the_result_is_the_running_average(tmp_path, photos):
@@ -160,7 +192,7 @@ def test_initial_weights(tmp_path, photos):
 def test_log_and_pictures(tmp_path, photos):
     runs.train({**TINY, "steps": 4}, tmp_path, photos, verbose=0, panel_every=2)
     assert all(float(row["images_per_second"]) > 0 for row in log_rows(tmp_path))
-    (picture,) = (tmp_path / "panels").iterdir()
+    (picture,) = (tmp_path / "panels").glob("*.png")
     assert picture.name == "epoch_0002.png"
     pixels = np.asarray(Image.open(picture))
     blurry, best, sharp, spread = np.split(pixels[:32], 4, axis=1)
@@ -169,6 +201,10 @@ def test_log_and_pictures(tmp_path, photos):
         expected = np.concatenate(np.rint(255 * expected.numpy()), axis=0)
         np.testing.assert_array_equal(column, expected)
     assert np.ptp(best) > 0 and (pixels[32:] < 128).any()
+    # A training that goes on shows the same patches.
+    runs.train({**TINY, "steps": 8}, tmp_path, photos, verbose=0, panel_every=2)
+    later = np.asarray(Image.open(tmp_path / "panels" / "epoch_0004.png"))
+    np.testing.assert_array_equal(later[:32, : blurry.shape[1]], blurry)
 
 
 def test_a_full_disk_is_found_before_the_first_step(tmp_path, photos, monkeypatch):

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from keras_mhdeblur import Deblurrer, cli, metrics
-from keras_mhdeblur.inference import PLAIN, Protocol, evaluate, get_protocol
+from keras_mhdeblur.evaluation import PLAIN, Protocol, evaluate, get_protocol
 from keras_mhdeblur.networks import NAFNet
 
 LEVELS = 1 / 255

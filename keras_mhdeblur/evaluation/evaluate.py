@@ -4,10 +4,10 @@ import dataclasses
 
 import numpy as np
 
+from keras_mhdeblur.combination import pair_indices
+from keras_mhdeblur.evaluation.protocols import get_protocol
 from keras_mhdeblur.inference import selection
 from keras_mhdeblur.inference.progress import ProgressBar
-from keras_mhdeblur.inference.protocols import get_protocol
-from keras_mhdeblur.layers import pair_indices
 
 
 def evaluate(

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageOps
 
-from keras_mhdeblur.data import images
-from keras_mhdeblur.data.images import ImageFileError, Photo, read_image, write_image
+from keras_mhdeblur import images
+from keras_mhdeblur.images import ImageFileError, Photo, read_image, write_image
 
 
 @pytest.fixture

@@ -1,32 +1,63 @@
-"""Runs a model's inference network without tracing it for every image size."""
+"""Runs a model in Keras, without tracing it for every image size."""
 
 import weakref
 
 import keras
 
+from keras_mhdeblur.inference.selection import weighted_mean
 from keras_mhdeblur.layers import PadToMultiple
 
+# Peak memory of inference in bytes per pixel: a constant and a part that grows with
+# the network's width. Measured on TensorFlow on a CPU: NAFNet, encoder (1, 1, 1, 28),
+# with local statistics, 676 at width 16 and 1142 at width 32; the others at their
+# published widths (`benchmarks/networks.py`), taken as proportional to the width.
+_PEAK_BYTES = {
+    "NAFNet": (250, 30),
+    "Restormer": (0, 163),
+    "HINet": (0, 31),
+    "MPRNet": (0, 80),
+    "XYDeblur": (0, 45),
+}
 
-class NetworkRunner:
+
+class KerasEngine:
     """Head images of a `Deblurrer`, and folded heads at the cost of one head.
 
-    Get it with `NetworkRunner.of(model)`: traced functions are kept per model. They
+    Get it with `KerasEngine.of(model)`: traced functions are kept per model. They
     read the model's weights at every call, so training in between is seen.
+
+    Attributes:
+        multiple: what the network pads images to.
+        bytes_per_pixel: estimate of the network's peak memory.
     """
 
-    _runners = weakref.WeakKeyDictionary()
+    _engines = weakref.WeakKeyDictionary()
 
     @classmethod
-    def of(cls, model):
-        """The runner of a model."""
-        network = model._inference_network()
-        runner = cls._runners.get(model)
-        if runner is None or runner.network is not network:
-            runner = cls._runners[model] = cls(network)
-        return runner
+    def of(cls, model, local_statistics="model"):
+        """The engine of a model.
+
+        Args:
+            model: `Deblurrer`.
+            local_statistics: "model": as the model has it; otherwise as the argument
+                of `Deblurrer`.
+        """
+        engines = cls._engines.setdefault(model, {})
+        if local_statistics in ("model", model.local_statistics):
+            network, key = model._inference_network(), "model"
+        else:
+            network, key = model.network, local_statistics
+        if key not in engines or engines[key][0] is not network:
+            of_size = network
+            if key != "model":
+                of_size = network.with_local_statistics(key)
+            engines[key] = network, cls(of_size)
+        return engines[key][1]
 
     def __init__(self, network):
         self.network = network
+        constant, slope = _PEAK_BYTES.get(type(network).__name__, (2500, 0))
+        self.bytes_per_pixel = constant + slope * getattr(network, "width", 0)
         self.multiple = max(
             (
                 layer.multiple
@@ -55,7 +86,7 @@ class NetworkRunner:
         if len(weights) == 1:
             return self.heads
         if not hasattr(self.network, "with_folded_heads"):
-            return lambda image: _weighted(self.heads(image), weights)
+            return lambda image: weighted_mean(self.heads(image), weights)[None]
         if self._folded is None:
             self._folded = _SizeIndependent(self.network.with_folded_heads(weights))
         else:
@@ -66,10 +97,6 @@ class NetworkRunner:
                 if id(layer) not in shared and layer.weights:
                     self.network.get_layer(layer.name).fold_into(layer, weights)
         return self._folded.predict_image
-
-
-def _weighted(heads, weights):
-    return sum(head * float(weight) for head, weight in zip(heads, weights))[None]
 
 
 class _SizeIndependent(keras.Model):

@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_mhdeblur import metrics
 from keras_mhdeblur.data import align_for_scoring
-from keras_mhdeblur.inference.runner import NetworkRunner
+from keras_mhdeblur.inference.keras_engine import KerasEngine
 
 # Key of each SSIM variant (`metrics.ssim`) in scores.
 SSIM_KEYS = {"per_channel": "ssim", "3d": "ssim_3d", "luma": "ssim_luma"}
@@ -80,12 +80,7 @@ class Protocol:
 
     def head_function(self, model):
         """Function from an image (H, W, C) to the head images (K, H, W, C)."""
-        size = self.of(model).local_statistics
-        if size == model.local_statistics:
-            run = NetworkRunner.of(model).heads
-        else:
-            network = model.network.with_local_statistics(size)
-            run = NetworkRunner(network).heads
+        run = KerasEngine.of(model, self.local_statistics).heads
 
         def heads(image):
             height, width = image.shape[:2]

@@ -1,0 +1,103 @@
+"""A model in a LiteRT file: restores photos without Keras and TensorFlow."""
+
+import os
+import threading
+
+import numpy as np
+
+from keras_mhdeblur.inference.selection import weighted_mean
+
+
+class LiteRTModel:
+    """A model that LiteRT runs; `restore` takes it in place of a `Deblurrer`.
+
+    Importing it and running it needs neither Keras nor TensorFlow, so that the
+    command line answers at once.
+
+    Args:
+        path: file that `export.to_litert(model, path, output="heads")` wrote.
+        num_heads, combine_heads, select, best_pair: of the model, see `Deblurrer`.
+        multiple: what its network pads images to.
+        bytes_per_pixel: peak memory that it takes.
+
+    Raises:
+        ImportError: if ai-edge-litert is not installed.
+        ValueError: if the file is damaged.
+    """
+
+    def __init__(
+        self,
+        path,
+        *,
+        num_heads,
+        combine_heads,
+        multiple,
+        bytes_per_pixel,
+        select="mean",
+        best_pair=(0, 0),
+    ):
+        try:
+            from ai_edge_litert.interpreter import Interpreter
+        except ImportError as error:
+            raise ImportError(
+                "The LiteRT engine needs the package ai-edge-litert: "
+                f"`pip install ai-edge-litert` ({error})."
+            ) from error
+        self.num_heads = num_heads
+        self.combine_heads = combine_heads
+        self.multiple = multiple
+        self.bytes_per_pixel = bytes_per_pixel
+        self.select = tuple(select) if isinstance(select, list) else select
+        self.best_pair = tuple(best_pair)
+        self._interpreter = Interpreter(str(path), num_threads=_cores())
+        self._run = self._interpreter.get_signature_runner()
+        self._input = next(iter(self._run.get_input_details()))
+        # The interpreter's buffers serve one image at a time.
+        self._lock = threading.Lock()
+        # The runtime prepares itself at its first image: now, so that a damaged file
+        # is found and the runtime's log ends before the work begins.
+        self.heads(np.zeros((multiple, multiple, 3), "float32"))
+
+    def restore(self, image, **options):
+        """Restores a photo; see `keras_mhdeblur.inference.restore`."""
+        from keras_mhdeblur.inference.restore import restore
+
+        return restore(self, image, **options)
+
+    def inference_engine(self, engine="auto", local_statistics="model"):
+        """This model itself: what it computes was fixed when it was exported."""
+        if engine not in ("auto", "litert"):
+            raise ValueError(
+                '`engine` must be "auto" or "litert" for a model in a LiteRT file. '
+                f"Received: engine={engine!r}"
+            )
+        if local_statistics != "model":
+            raise ValueError(
+                "`local_statistics` were fixed when the LiteRT file was exported. "
+                f"Received: local_statistics={local_statistics!r}"
+            )
+        return self
+
+    def heads(self, image):
+        """Head images (K, H, W, C) of an image (H, W, C)."""
+        with self._lock:
+            (stack,) = self._run(**{self._input: image[None]}).values()
+        return stack[0]
+
+    def fold(self, weights):
+        """Function from an image (H, W, C) to the weighted mean of its head images.
+
+        Args:
+            weights: (K,), sum to one.
+
+        Returns:
+            Function whose output is (1, H, W, C).
+        """
+        return lambda image: weighted_mean(self.heads(image), weights)[None]
+
+
+def _cores():
+    """Number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,166 @@
+"""LiteRT files of models: bundled with a preset, or in the user's cache.
+
+Finding and running one needs no Keras; only making one does.
+"""
+
+import hashlib
+import importlib.util
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import platformdirs
+
+from keras_mhdeblur.inference.litert_model import LiteRTModel
+from keras_mhdeblur.presets.files import LITERT, read_metadata, verify
+from keras_mhdeblur.presets.zoo import builtin_presets, find_preset
+
+# Changes when files in the caches of users would no longer be right.
+_FORMAT = 1
+
+
+def litert_installed():
+    """Whether the LiteRT runtime is installed."""
+    return importlib.util.find_spec("ai_edge_litert") is not None
+
+
+def litert_from_preset(name, local_statistics="model"):
+    """The LiteRT file of a preset, where there is one already.
+
+    Args:
+        name: as for `from_preset`.
+        local_statistics: as for `restore`.
+
+    Returns:
+        `LiteRTModel`, or None: `litert_of(from_preset(name))` makes one.
+
+    Raises:
+        PresetError: the preset does not exist, cannot be reached or is damaged.
+    """
+    folder = find_preset(name)
+    metadata = read_metadata(folder, str(name))
+    if local_statistics == "model":
+        local_statistics = metadata.get("local_statistics")
+    known = metadata.get("fingerprint")
+    if _is_bundled(metadata, known, local_statistics):
+        file, facts = _bundled(folder, metadata, str(name))
+    else:
+        file, facts = _cached(_cache_path(known, local_statistics))
+    if file is None:
+        return None
+    choice = {key: metadata[key] for key in ("select", "best_pair")}
+    return LiteRTModel(file, **facts, **choice)
+
+
+def litert_of(model, local_statistics="model", make=True):
+    """The LiteRT file of a model with its present weights.
+
+    Args:
+        model: `Deblurrer`.
+        local_statistics: as for `restore`.
+        make: whether to export the model where there is no such file; takes half a
+            minute and writes to the user's cache.
+
+    Returns:
+        `LiteRTModel`; None without `make`.
+    """
+    if local_statistics == "model":
+        local_statistics = model.local_statistics
+    try:
+        known = fingerprint(model)
+    except NotImplementedError:
+        # A network of the user's own, without `get_config`, has never been exported.
+        if make:
+            raise
+        return None
+    for name, folder in builtin_presets().items():
+        metadata = read_metadata(folder, name)
+        if _is_bundled(metadata, known, local_statistics):
+            return _shared(*_bundled(folder, metadata, name))
+    path = _cache_path(known, local_statistics)
+    if make and not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+            new = Path(scratch) / path.name
+            facts = export_heads(model, new, local_statistics, "float32")
+            facts_path = new.with_suffix(".json")
+            facts_path.write_text(json.dumps(facts), "utf-8")
+            # The facts first: a file without them is never found.
+            os.replace(facts_path, path.with_suffix(".json"))
+            os.replace(new, path)
+    return _shared(*_cached(path))
+
+
+def fingerprint(model, dtype="float32"):
+    """Hexadecimal digest of what a `Deblurrer` computes: configuration and weights.
+
+    Args:
+        model: `Deblurrer`.
+        dtype: dtype that the weights are rounded to first.
+    """
+    network = model.network
+    config = {**network.get_config(), "class": type(network).__name__}
+    for irrelevant in ("name", "trainable", "dtype"):
+        config.pop(irrelevant, None)
+    config |= {"compute_dtype": network.compute_dtype, "combine": model.combine_heads}
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
+    for value in network.get_weights():
+        digest.update(value.astype(dtype).astype("float32").tobytes())
+    return digest.hexdigest()
+
+
+def export_heads(model, path, local_statistics, weights):
+    """Writes the LiteRT file that `LiteRTModel` runs; returns its facts."""
+    from keras_mhdeblur.export import to_litert
+    from keras_mhdeblur.inference.keras_engine import KerasEngine
+
+    to_litert(model, path, "heads", local_statistics=local_statistics, weights=weights)
+    engine = KerasEngine.of(model)
+    return {
+        "num_heads": model.num_heads,
+        "combine_heads": model.combine_heads,
+        "multiple": engine.multiple,
+        "bytes_per_pixel": engine.bytes_per_pixel,
+    }
+
+
+def _is_bundled(metadata, known, local_statistics):
+    return (
+        LITERT in metadata["files"]
+        and metadata["fingerprint"] == known
+        and metadata["local_statistics"] == local_statistics
+    )
+
+
+def _bundled(folder, metadata, name):
+    """File and facts."""
+    verify(folder, [LITERT], metadata, name)
+    return Path(folder) / LITERT, metadata["litert"]
+
+
+def _cached(path):
+    """File and facts, None where there is no such file."""
+    if not path.is_file():
+        return None, None
+    return path, json.loads(path.with_suffix(".json").read_text("utf-8"))
+
+
+def _cache_path(known, local_statistics):
+    key = json.dumps([known, local_statistics, _FORMAT]).encode()
+    cache = platformdirs.user_cache_path("keras_mhdeblur", appauthor=False)
+    return cache / "litert" / f"{hashlib.sha256(key).hexdigest()}.tflite"
+
+
+_loaded = {}
+
+
+def _shared(file, facts):
+    """The model in a file, loaded once; None without a file."""
+    if file is None:
+        return None
+    if file not in _loaded:
+        # One is kept: a model that is trained on leaves many files behind.
+        _loaded.clear()
+        _loaded[file] = LiteRTModel(file, **facts)
+    return _loaded[file]

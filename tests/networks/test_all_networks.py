@@ -1,0 +1,216 @@
+"""What holds for every network; what is special is in the file of each."""
+
+import inspect
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
+
+from keras_mhdeblur import Deblurrer
+from keras_mhdeblur.layers import HeadCombination
+from keras_mhdeblur.networks import HINet
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "nafnet_baseline",
+        "nafnet_baseline_37x51",
+        "nafnet_baseline_local_37x51",
+        "nafnet_mh_k3",
+        "nafnet_mhc_k4",
+        "nafnet_mhc_k4_37x51",
+        "nafnet_mhc_k4_local",
+        "nafnet_mhc_k4_local_37x51",
+        "nafnet_mhc_k4_local_one_dim",
+        "restormer_baseline",
+        "restormer_mhc_k4",
+        "restormer_mhc_k4_biasfree",
+        "hinet_baseline",
+        "hinet_mhc_k4",
+        "hinet_mhc_k4_local",
+        "mprnet_baseline",
+        "mprnet_mhc_k4",
+    ],
+)
+def test_official_output(official, stages, name, mode):
+    file, network = official(name)
+    assert network.count_params() == file.config["n_params"]
+    train_size = file.config["kwargs"].get("train_size")
+    # The official "local" class converts average pools; HINet has none, so that its
+    # file holds what the plain network gives.
+    if train_size and not isinstance(network, HINet):
+        network = network.with_local_statistics(train_size[2:])
+    if mode == "graph":
+        network_of = tf.function(network, [tf.TensorSpec((None, None, None, 3))])
+    else:
+        network_of = network
+    found = stages(network_of(file["x"]))
+    if file.config["kwargs"].get("combinate_heads"):
+        found = [HeadCombination()(stack) for stack in found]
+    if isinstance(network, HINet):  # stage 1 first
+        found = found[::-1]
+    for index, stack in enumerate(found):
+        expected = file[f"out/{index}"].reshape(stack.shape)
+        tolerance = 10 * file.config["f32_vs_f64_maxabs"][index]
+        np.testing.assert_allclose(stack, expected, rtol=0, atol=tolerance)
+
+
+def test_graph_of_known_size_equals_eager_calls(network, images, stages):
+    image = images(2, 9, 14)
+    fixed = keras.Input(batch_shape=image.shape)
+    model = keras.Model(fixed, network(fixed))
+    found, expected = stages(tf.function(model)(image)), stages(network(image))
+    for stack, known, right in zip(found, keras.tree.flatten(model.output), expected):
+        assert known.shape == stack.shape == right.shape
+        np.testing.assert_allclose(stack, right, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 5), (21, 14)])
+def test_any_size_is_padded(kind, network, images, stages, size):
+    image = images(1, *size)
+    padding = [(0, -n % kind.multiple) for n in size]
+    padded = np.pad(image, [(0, 0), *padding, (0, 0)], mode=kind.padding)
+    for stack, whole in zip(stages(network(image)), stages(network(padded))):
+        assert stack.shape == (1, network.num_head_images, *size, 3)
+        expected = whole[:, :, : size[0], : size[1]]
+        np.testing.assert_allclose(stack, expected, atol=1e-5)
+
+
+def test_images_of_a_batch_do_not_mix(network, images, stages):
+    batch = images(3, 16, 24)
+    for stack, single in zip(stages(network(batch)), stages(network(batch[1:2]))):
+        np.testing.assert_allclose(stack[1:2], single, atol=1e-5)
+
+
+def test_local_statistics_share_weights_and_equal_global_ones_on_small_images(
+    kind, network, images, stages
+):
+    if not kind.has_statistics:
+        assert network.with_local_statistics(16) is network
+        return
+    local = network.with_local_statistics(16)
+    assert all(a is b for a, b in zip(network.weights, local.weights, strict=True))
+    assert local.local_statistics == 16
+    small, large = images(1, 16, 24), images(1, 16, 48)
+    large[:, :, 24:] *= 0.1
+    for stack, expected in zip(stages(local(small)), stages(network(small))):
+        np.testing.assert_allclose(stack, expected, atol=1e-5)
+    whole = stages(network(large))
+    for stack, other in zip(stages(local(large)), whole):
+        assert np.abs(stack - other).max() > 1e-3
+    again = local.with_local_statistics(None)
+    for stack, expected in zip(stages(again(large)), whole):
+        np.testing.assert_array_equal(stack, expected)
+
+
+def test_folded_heads_are_the_weighted_mean_of_the_final_stage(network, images, stages):
+    count = network.num_head_images
+    weights = np.arange(1, count + 1) / sum(range(1, count + 1))
+    image = images(1, 13, 10)
+    expected = np.tensordot(weights, stages(network(image))[0], (0, 1))
+    folded = network.with_folded_heads(weights)
+    np.testing.assert_allclose(folded(image)[:, 0], expected, atol=1e-5)
+    with pytest.raises(ValueError, match="Received: head_weights="):
+        network.with_folded_heads([1.0] + [0.0] * count)
+    with pytest.raises(ValueError, match="Received: head_weights="):
+        network.with_folded_heads(2 * weights)
+
+
+def test_saved_network_has_the_same_config_and_output(kind, images, stages, tmp_path):
+    changes = {**kind.others, "image_channels": 1, "name": "deblur"}
+    if kind.has_statistics:
+        changes["local_statistics"] = (12, 16)
+    network = kind.small(**changes)
+    config = network.get_config()
+    for name, parameter in inspect.signature(kind.cls).parameters.items():
+        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
+            assert config[name] != parameter.default, name
+    network.save(tmp_path / "network.keras")
+    copy = keras.saving.load_model(tmp_path / "network.keras")
+    assert copy.get_config() == config
+    assert copy.name == "deblur"
+    image = images(1, 9, 30, 1)
+    expected = stages(network(image))
+    for stack, right in zip(stages(copy(image)), expected, strict=True):
+        np.testing.assert_array_equal(stack, right)
+
+
+@pytest.mark.parametrize("policy, factor", [("mixed_bfloat16", 8), ("mixed_float16", 1)])
+def test_mixed_precision_keeps_the_image(kind, official, stages, policy, factor):
+    file, exact = official(kind.golden)
+    keras.config.set_dtype_policy(policy)
+    try:
+        network = type(exact).from_config(exact.get_config())
+        network.set_weights(exact.get_weights())
+        image = file["x"]
+        # Windows of 48 hold the image.
+        output, local = network(image), network.with_local_statistics(16)(image)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    for found, of in ((output, exact), (local, exact.with_local_statistics(16))):
+        for stack, expected in zip(stages(found), stages(of(image))):
+            assert stack.dtype == "float32"
+            residuals = expected - image[:, None]
+            error = np.abs(stack - expected).max()
+            print("ERR", kind.cls.__name__, policy, error, np.std(residuals), error/np.std(residuals))
+    for layer in network.layers:
+        if layer.name.endswith("heads"):
+            layer.set_weights([0 * weight for weight in layer.get_weights()])
+    for stack in stages(network(image * 0 + 1 / 3)):
+        np.testing.assert_allclose(stack, 1 / 3, atol=1e-7)
+
+
+def test_training_step_moves_all_weights(kind, images):
+    model = Deblurrer(kind.small(**kind.others, num_heads=3))
+    network = model.network
+    model.compile(keras.optimizers.Adam(1e-3), kind.loss)
+    before = network.get_weights()
+    batch = images(4, 9, 12)
+    history = model.fit(batch, batch[:, ::-1], epochs=1, verbose=0).history
+    assert np.isfinite(history["loss"]).all()
+    still = [
+        weight.path
+        for weight, old in zip(network.weights, before)
+        if np.array_equal(weight, old)
+    ]
+    assert not still
+
+
+def test_litert(kind, network, images, stages, tmp_path):
+    """No Flex operators; runs at sizes unknown when the file was made."""
+    deblurrer = Deblurrer(network, local_statistics=(8, 12))
+    image = keras.Input((None, None, 3))
+    outputs = keras.tree.flatten([network(image), deblurrer(image)])
+    model = keras.Model(image, outputs)
+    path = str(tmp_path / "model.tflite")
+    model.export(
+        path,
+        format="litert",
+        input_signature=[keras.InputSpec(shape=(None, None, None, 3), dtype="float32")],
+        target_spec={"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]},
+        verbose=False,
+    )
+    interpreter = Interpreter(model_path=path)
+    names = {entry["op_name"] for entry in interpreter._get_ops_details()}
+    assert "CONV_2D" in names and not [name for name in names if "Flex" in name]
+    run = interpreter.get_signature_runner("serving_default")
+    (name,) = run.get_input_details()
+    for shape in (1, 16, 24), (2, 21, 30), (1, 1, 3):
+        image = images(*shape)
+        found = run(**{name: image})
+        expected = stages(model(image))
+        assert len(found) == len(expected)
+        for index, stack in enumerate(expected):
+            np.testing.assert_allclose(
+                found[f"output_{index}"], stack, rtol=0, atol=1e-5
+            )
+            # What the layers do is seen, or the test says nothing about them.
+            assert np.abs(stack - image[:, None]).mean() > 0.01
+        heads, hypotheses = expected[0], expected[-1]
+        effect = np.abs(HeadCombination(deblurrer.combine_heads)(heads) - hypotheses)
+        is_local = kind.has_statistics and shape[1] > 1
+        assert (effect.max() > 1e-4) == is_local
