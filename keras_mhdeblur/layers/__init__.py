@@ -7,6 +7,7 @@ from keras_mhdeblur.layers.channel_attention import (
     OriginalResolutionBlock,
     SharedSlope,
 )
+from keras_mhdeblur.layers.channel_normalization import ChannelNormalization
 from keras_mhdeblur.layers.cropping import CropStack
 from keras_mhdeblur.layers.gates import SimpleGate
 from keras_mhdeblur.layers.halves import JoinHalves, SplitHalves
@@ -19,7 +20,6 @@ from keras_mhdeblur.layers.resampling import BilinearUpsampling2D
 from keras_mhdeblur.layers.spatial import PadToMultiple, PixelShuffle, PixelUnshuffle
 from keras_mhdeblur.layers.supervised_attention import SupervisedAttention
 from keras_mhdeblur.layers.transformer import (
-    ChannelNormalization,
     GatedFeedForward,
     SplitProjection,
     TransformerBlock,

@@ -3,7 +3,8 @@
 import keras
 from keras import ops
 
-from keras_mhdeblur.layers.gates import SimpleGate
+from keras_mhdeblur.layers.channel_normalization import ChannelNormalization
+from keras_mhdeblur.layers.conv_parts import conv_part, depthwise_conv_part
 from keras_mhdeblur.layers.pooling import average_pool
 
 
@@ -31,16 +32,14 @@ class NAFBlock(keras.layers.Layer):
         self.channels = channels
         policy = {"dtype": self.dtype_policy}
         conv = keras.layers.Conv2D
-        norm = keras.layers.LayerNormalization
-        self.norm1 = norm(epsilon=1e-6, name="norm1", **policy)
+        self.norm1 = ChannelNormalization(epsilon=1e-6, name="norm1", **policy)
         self.conv1 = conv(2 * channels, 1, name="conv1", **policy)
         self.conv2 = keras.layers.DepthwiseConv2D(
             3, padding="same", name="conv2", **policy
         )
-        self.gate = SimpleGate(name="gate", **policy)
         self.attention = conv(channels, 1, name="attention", **policy)
         self.conv3 = conv(channels, 1, name="conv3", **policy)
-        self.norm2 = norm(epsilon=1e-6, name="norm2", **policy)
+        self.norm2 = ChannelNormalization(epsilon=1e-6, name="norm2", **policy)
         self.conv4 = conv(2 * channels, 1, name="conv4", **policy)
         self.conv5 = conv(channels, 1, name="conv5", **policy)
 
@@ -56,11 +55,19 @@ class NAFBlock(keras.layers.Layer):
         self.gamma = self.add_weight((self.channels,), "zeros", name="gamma")
 
     def call(self, x, window_size=None):
-        y = self.gate(self.conv2(self.conv1(self.norm1(x))))
+        # The gate (`SimpleGate`) multiplies two halves of channels, made one by one.
+        halves = slice(self.channels), slice(self.channels, None)
+        y = self.norm1(x)
+        first, second = (
+            depthwise_conv_part(self.conv2, conv_part(self.conv1, y, half), half)
+            for half in halves
+        )
+        y = first * second
         y = y * self.attention(average_pool(y, window_size))
         x = x + self.conv3(y) * ops.cast(self.beta, x.dtype)
-        y = self.conv5(self.gate(self.conv4(self.norm2(x))))
-        return x + y * ops.cast(self.gamma, x.dtype)
+        y = self.norm2(x)
+        first, second = (conv_part(self.conv4, y, half) for half in halves)
+        return x + self.conv5(first * second) * ops.cast(self.gamma, x.dtype)
 
     def compute_output_shape(self, input_shape):
         return input_shape

@@ -4,53 +4,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_mhdeblur.layers.channel_normalization import ChannelNormalization
+from keras_mhdeblur.layers.conv_parts import conv_part, depthwise_conv_part
 from keras_mhdeblur.layers.windows import average_windows, cut_windows, window_starts
-
-
-@keras.saving.register_keras_serializable(package="keras_mhdeblur")
-class ChannelNormalization(keras.layers.Layer):
-    """Layer normalization of every pixel over its channels, in float32.
-
-    (x - mean) / sqrt(variance + epsilon) * gamma + beta, or, bias-free, without
-    subtracting the mean and without beta. Source: the two norms of Restormer, arXiv
-    2111.09881. On a CPU it takes about three quarters of the time of
-    `keras.layers.LayerNormalization`.
-
-    Input and output: (B, H, W, C).
-
-    Args:
-        center: whether to subtract the mean and to add beta.
-        epsilon: number added to the variance.
-    """
-
-    def __init__(self, center=True, epsilon=1e-5, **kwargs):
-        super().__init__(**kwargs)
-        self.center = center
-        self.epsilon = epsilon
-
-    def build(self, input_shape):
-        shape = input_shape[-1:]
-        self.gamma = self.add_weight(shape, "ones", autocast=False, name="gamma")
-        if self.center:
-            self.beta = self.add_weight(shape, "zeros", autocast=False, name="beta")
-
-    def call(self, x):
-        y = ops.cast(x, "float32")
-        centered = y - ops.mean(y, axis=-1, keepdims=True)
-        variance = ops.mean(ops.square(centered), axis=-1, keepdims=True)
-        y = centered if self.center else y
-        y = y * ops.rsqrt(variance + self.epsilon) * self.gamma
-        return ops.cast(y + self.beta if self.center else y, x.dtype)
-
-    def compute_output_shape(self, input_shape):
-        return input_shape
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "center": self.center,
-            "epsilon": self.epsilon,
-        }
 
 
 @keras.saving.register_keras_serializable(package="keras_mhdeblur")
@@ -89,17 +45,11 @@ class SplitProjection(keras.layers.Layer):
         self.depthwise.build((*input_shape[:-1], self.parts * self.channels))
 
     def call(self, x):
-        # Convolutions of each part: a split of the feature map would copy it.
         outputs = []
         for index in range(self.parts):
             part = slice(index * self.channels, (index + 1) * self.channels)
-            y = ops.conv(x, self.pointwise.kernel[..., part], padding="same")
-            if self.use_bias:
-                y = y + self.pointwise.bias[part]
-            y = ops.depthwise_conv(y, self.depthwise.kernel[:, :, part], padding="same")
-            if self.use_bias:
-                y = y + self.depthwise.bias[part]
-            outputs.append(y)
+            y = conv_part(self.pointwise, x, part)
+            outputs.append(depthwise_conv_part(self.depthwise, y, part))
         return outputs
 
     def compute_output_shape(self, input_shape):
