@@ -10,7 +10,7 @@ from keras_mhdeblur.layers import PadToMultiple
 # Peak memory of inference in bytes per pixel: a constant and a part that grows with
 # the network's width. Measured on TensorFlow on a CPU: NAFNet, encoder (1, 1, 1, 28),
 # with local statistics, 676 at width 16 and 1142 at width 32; the others at their
-# published widths (`benchmarks/networks.py`), taken as proportional to the width.
+# published widths (`benchmarks/inference.py`), taken as proportional to the width.
 _PEAK_BYTES = {
     "NAFNet": (250, 30),
     "Restormer": (0, 163),

@@ -1,0 +1,364 @@
+"""Parameters, GMACs, speed and memory of the networks, by engine, on this machine.
+
+python benchmarks/inference.py [PRESET ...] [--engines keras litert ...] [--size 256]
+    [--threads N] [--rounds 5] [--torch PRESET=FILE.py:CALLABLE ...] [--record]
+python benchmarks/inference.py PRESET --operators
+
+Every engine and network is a process of its own; they run in turns, so that rows can be
+compared. The single image that `restore` makes (folded heads, no TLC) is timed; its
+GMACs are counted in TensorFlow's graph. "of peak" is the share of what a large float32
+matrix product reaches in the same run.
+
+`--torch` times a PyTorch network beside a preset: FILE.py, for example in a checkout of
+an official code, has a CALLABLE that returns the module.
+`--record` writes the row of Keras into the preset's metadata.json, for
+`mhdeblur presets`. `--operators` lists the time of every kind of TensorFlow operation.
+"""
+
+import argparse
+import collections
+import json
+import math
+import os
+import pathlib
+import resource
+import runpy
+import subprocess
+import sys
+import tempfile
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+PRESETS = (
+    "nafnet_mh_c_width32",
+    "restormer_mh_c_width48",
+    "hinet_mh_c_width64",
+    "mprnet_mh_c_width96",
+    "xydeblur_mh_c_width32",
+)
+SUFFIXES = {
+    "keras": None,
+    "litert": ".tflite",
+    "onnx": ".onnx",
+    "openvino": ".xml",
+    "openvino-bf16": ".xml",
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("presets", nargs="*", default=PRESETS)
+    add("--engines", nargs="+", choices=SUFFIXES, default=["keras", "litert"])
+    add("--size", type=int, default=256)
+    add("--threads", type=int, default=os.cpu_count())
+    add("--rounds", type=int, default=5)
+    add("--torch", nargs="+", default=[], metavar="PRESET=FILE.py:CALLABLE")
+    add("--record", action="store_true")
+    add("--operators", action="store_true")
+    add("--worker", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.record and options.size != 256:
+        parser.error("--record needs --size 256")
+    if options.worker:
+        return work(*options.worker.split("|"), options.size, options.threads)
+    if options.operators:
+        return [operators(name, options.size) for name in options.presets]
+    with tempfile.TemporaryDirectory() as folder:
+        compare(options, folder)
+
+
+def compare(options, folder):
+    jobs, networks = [], {}
+    for name in options.presets:
+        engines = ",".join(options.engines)
+        with Worker("prepare", name, f"{folder}|{engines}", options) as worker:
+            networks[name] = json.loads(worker.answer())
+        for engine in options.engines:
+            path = f"{folder}/{name}{SUFFIXES[engine]}"
+            jobs.append((name, engine, path if SUFFIXES[engine] else name))
+    for entry in options.torch:
+        name, _, source = entry.partition("=")
+        jobs.append((name, "torch", source))
+    seconds, memory = collections.defaultdict(list), {}
+    # One network at a time: the engines share its turns, and memory.
+    for name in options.presets:
+        workers = {
+            engine: Worker(engine, name, source, options)
+            for job, engine, source in jobs
+            if job == name
+        }
+        workers["peak"] = Worker("peak", name, "-", options)
+        for worker in workers.values():
+            worker.answer()
+        for _ in range(options.rounds):
+            for engine, worker in workers.items():
+                seconds[name, engine].append(float(worker.ask("time")))
+        for engine, worker in workers.items():
+            memory[name, engine] = float(worker.ask("memory"))
+            worker.close()
+    print(
+        f"1x{options.size}x{options.size}x3, {options.threads} threads, median of "
+        f"{options.rounds}"
+    )
+    print(
+        f"{'preset':24}{'engine':>14}{'parameters':>13}{'GMAC':>8}{'ms':>9}"
+        f"{'GMAC/s':>9}{'of peak':>9}{'s/Mpx':>8}{'MB/Mpx':>8}"
+    )
+    middle = options.rounds // 2
+    megapixels = options.size**2 / 1e6
+    for name, engine, _ in jobs:
+        second = sorted(seconds[name, engine])[middle]
+        peak = PEAK_MACS / sorted(seconds[name, "peak"])[middle]
+        macs, parameters = networks[name]["macs"], networks[name]["parameters"]
+        per_megapixel = memory[name, engine] / megapixels
+        print(
+            f"{name:24}{engine:>14}{parameters:13,}{macs / 1e9:8.2f}"
+            f"{1e3 * second:9.1f}{macs / second / 1e9:9.1f}{macs / second / peak:9.0%}"
+            f"{second / megapixels:8.2f}{per_megapixel:8.0f}"
+        )
+        if options.record and engine == "keras":
+            record(name, macs, second / megapixels, per_megapixel, options.threads)
+
+
+def record(name, macs, seconds, megabytes, cores):
+    from keras_mhdeblur import presets
+
+    cost = {
+        "gmacs_256": round(macs / 1e9, 2),
+        "seconds_per_megapixel": float(f"{seconds:.3g}"),
+        "megabytes_per_megapixel": round(megabytes),
+        "cpu_cores": cores,
+    }
+    presets.update_metadata(presets.find_preset(name), cost=cost)
+
+
+class Worker:
+    """A process that runs one network in one engine when it is asked to."""
+
+    def __init__(self, engine, name, source, options):
+        command = [sys.executable, __file__, "--worker", f"{engine}|{name}|{source}"]
+        command += ["--size", str(options.size), "--threads", str(options.threads)]
+        limits = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+        self.process = subprocess.Popen(
+            command,
+            text=True,
+            bufsize=1,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, **dict.fromkeys(limits, str(options.threads))},
+        )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.close()
+
+    def ask(self, question):
+        print(question, file=self.process.stdin, flush=True)
+        return self.answer()
+
+    def answer(self):
+        # Libraries print, too.
+        for line in self.process.stdout:
+            if line.startswith("> "):
+                return line[2:]
+        raise SystemExit(f"{self.process.args[3]} failed")
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def work(engine, name, source, *rest):
+    if engine == "prepare":
+        engines, size, threads = rest
+        return answer(prepare(name, source, engines.split(","), size))
+    size, threads = rest
+    import numpy as np
+
+    image = np.random.default_rng(0).random((1, size, size, 3), "float32")
+    run = RUNNERS[engine](source, image, threads)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    run()
+    answer("ready")
+    for question in sys.stdin:
+        if question.strip() == "memory":
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            answer((peak - before) / 1024)
+            continue
+        begin = time.perf_counter()
+        run()
+        answer(time.perf_counter() - begin)
+
+
+def answer(text):
+    print(f"> {text}", flush=True)
+
+
+def prepare(name, folder, engines, size):
+    """Counts a network and writes it for the engines that read files."""
+    import keras_mhdeblur as mhd
+
+    function, _, parameters = graph(name, size)
+    model = mhd.from_preset(name, load_weights=False)
+    for engine in {engine.partition("-")[0] for engine in engines} - {"keras"}:
+        path = f"{folder}/{name}{SUFFIXES[engine]}"
+        mhd.export.export_as(
+            model, path, engine, local_statistics=None, size=(size, size)
+        )
+    return json.dumps({"macs": count_macs(function), "parameters": parameters})
+
+
+def graph(name, size):
+    """The traced function of one restored image, its input, and the parameters."""
+    import numpy as np
+    import tensorflow as tf
+
+    import keras_mhdeblur as mhd
+
+    model = mhd.from_preset(name, load_weights=False)
+    heads = model.num_heads
+    network = model.network.with_folded_heads(np.full(heads, 1 / heads))
+    image = tf.constant(np.random.default_rng(0).random((1, size, size, 3), "float32"))
+    function = tf.function(lambda x: network(x, training=False))
+    return function.get_concrete_function(image), image, model.count_params()
+
+
+def run_keras(name, image, threads):
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    function, image, _ = graph(name, image.shape[1])
+    return lambda: function(image)
+
+
+def run_litert(path, image, threads):
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(path, num_threads=threads)
+    run = interpreter.get_signature_runner()
+    return lambda: run(images=image)
+
+
+def run_onnx(path, image, threads):
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(path, options)
+    return lambda: session.run(None, {"images": image})
+
+
+def run_openvino(path, image, threads, precision="f32"):
+    import openvino
+
+    settings = {
+        "INFERENCE_PRECISION_HINT": precision,
+        "INFERENCE_NUM_THREADS": threads,
+    }
+    compiled = openvino.Core().compile_model(path, "CPU", settings)
+    return lambda: compiled(image)
+
+
+def run_openvino_bf16(path, image, threads):
+    return run_openvino(path, image, threads, "bf16")
+
+
+def run_torch(source, image, threads):
+    import torch
+
+    torch.set_num_threads(threads)
+    path, _, name = source.rpartition(":")
+    sys.path.insert(0, str(pathlib.Path(path).parent))
+    module = runpy.run_path(path)[name]().eval()
+    image = torch.from_numpy(image).permute(0, 3, 1, 2).contiguous()
+
+    def run():
+        with torch.inference_mode():
+            module(image)
+
+    return run
+
+
+PEAK_SIDE = 3072
+PEAK_MACS = PEAK_SIDE**3
+
+
+def run_peak(_, image, threads):
+    import numpy as np
+
+    matrix = np.ones((PEAK_SIDE, PEAK_SIDE), "float32")
+    return lambda: matrix @ matrix
+
+
+RUNNERS = {
+    "keras": run_keras,
+    "litert": run_litert,
+    "onnx": run_onnx,
+    "openvino": run_openvino,
+    "openvino-bf16": run_openvino_bf16,
+    "torch": run_torch,
+    "peak": run_peak,
+}
+
+
+def count_macs(function):
+    """Multiplications of convolutions and matrix products in a graph."""
+    total = 0
+    for operation in function.graph.get_operations():
+        shapes = [tensor.shape for tensor in operation.inputs]
+        output = operation.outputs[0].shape if operation.outputs else None
+        if operation.type == "Conv2D":
+            total += math.prod(output) * math.prod(shapes[1][:3])
+        elif operation.type == "DepthwiseConv2dNative":
+            total += math.prod(output) * math.prod(shapes[1][:2])
+        elif operation.type == "Conv2DBackpropInput":  # transposed convolution
+            total += math.prod(shapes[2]) * math.prod(shapes[1][:3])
+        elif operation.type in ("MatMul", "BatchMatMulV2"):
+            flipped = operation.get_attr(
+                "transpose_a" if operation.type == "MatMul" else "adj_x"
+            )
+            total += math.prod(output) * shapes[0][-2 if flipped else -1]
+    return total
+
+
+def operators(name, size):
+    """Prints the time of every kind of operation, of TensorFlow's own trace."""
+    import tensorflow as tf
+
+    function, image, _ = graph(name, size)
+    function(image)
+    with tempfile.TemporaryDirectory() as folder:
+        with tf.profiler.experimental.Profile(folder):
+            for _ in range(3):
+                function(image)
+        milliseconds = by_operation(folder)
+    print(name)
+    for kind, value in milliseconds.most_common(12):
+        print(f"    {kind:28}{value / 3:9.1f} ms")
+
+
+def by_operation(folder):
+    """Milliseconds of every kind of operation in a folder of profiles."""
+    from tensorflow.tsl.profiler.protobuf import xplane_pb2
+
+    found = collections.Counter()
+    for path in pathlib.Path(folder).rglob("*.xplane.pb"):
+        space = xplane_pb2.XSpace.FromString(path.read_bytes())
+        for plane in space.planes:
+            for line in plane.lines:
+                for event in line.events:
+                    name = plane.event_metadata[event.metadata_id].name
+                    kind = name.rpartition(":")[2] if ":" in name else ""
+                    if kind and "/" in name:
+                        found[kind] += event.duration_ps / 1e9
+    return found
+
+
+if __name__ == "__main__":
+    main()
