@@ -164,6 +164,31 @@ class Deblurrer(_Trainer):
 
         save_to_preset(self, folder, **options)
 
+    def export(self, filepath, format="tf_saved_model", **options):
+        """Writes the model for another runtime.
+
+        Args:
+            filepath: the file or folder to write.
+            format: "litert", "onnx", "openvino" or "saved_model" (for TensorFlow
+                Serving): one image by default, compared with Keras, see
+                `keras_mhdeblur.export`. "tf_saved_model" or "torch": the hypotheses,
+                not clipped, as Keras writes them.
+            options: arguments of `export.to_litert`, `to_onnx`, `to_openvino` or
+                `to_saved_model`, or of `keras.Model.export`.
+
+        Returns:
+            `export.Report` of the comparison; None of Keras' own formats.
+        """
+        if format in ("tf_saved_model", "torch"):
+            if format == "tf_saved_model":
+                channels = getattr(self.network, "image_channels", 3)
+                images = keras.InputSpec("float32", (None, None, None, channels))
+                options.setdefault("input_signature", [images])
+            return super().export(filepath, format, **options)
+        from keras_mhdeblur.export import export_as
+
+        return export_as(self, filepath, format, **options)
+
     def compute_loss(
         self, x=None, y=None, y_pred=None, sample_weight=None, training=True
     ):

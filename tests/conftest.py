@@ -1,6 +1,8 @@
-"""Two virtual CPU devices for the distribution tests, and the official outputs."""
+"""Two virtual CPU devices, the official outputs, and a small network of each kind."""
 
+import dataclasses
 import json
+import math
 import os
 import pathlib
 
@@ -9,6 +11,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import numpy as np
 import pytest
+
+from keras_mhdeblur import losses, networks
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
@@ -42,9 +46,126 @@ class Golden:
         }
 
 
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """One of the networks and what the tests of all need to know of it.
+
+    Attributes:
+        cls: its class.
+        arguments: of a small one with two heads.
+        others: further arguments, so that none is the default.
+        multiple, padding: what it pads images to, and with what.
+        loss: a loss that it is published with.
+    """
+
+    cls: type
+    arguments: dict
+    others: dict
+    multiple: int
+    padding: str
+    loss: keras.losses.Loss
+
+    @property
+    def has_statistics(self):
+        """Whether there is something that TLC makes local."""
+        return self.cls is not networks.XYDeblur
+
+    def small(self, **changes):
+        """A small network whose weights all have an effect."""
+        network = self.cls(**{**self.arguments, "num_heads": 2, **changes})
+        for index, weight in enumerate(network.weights):
+            noise = keras.random.normal(weight.shape, seed=index)
+            if "kernel" in weight.path:
+                weight.assign(0.9 * noise / math.prod(weight.shape[:-1]) ** 0.5)
+            else:
+                weight.assign(weight + 0.3 * noise)
+        return network
+
+
+KINDS = [
+    Kind(
+        networks.NAFNet,
+        {
+            "width": 4,
+            "encoder_blocks": (1, 0),
+            "middle_blocks": 1,
+            "decoder_blocks": (0, 1),
+        },
+        {"middle_blocks": 2},
+        4,
+        "constant",
+        losses.PSNRLoss(),
+    ),
+    Kind(
+        networks.HINet,
+        {"width": 4, "depth": 3, "hin_start": 1, "hin_end": 2},
+        {"relu_slope": 0.1},
+        4,
+        "reflect",
+        losses.PSNRLoss(0.5),
+    ),
+    Kind(
+        networks.MPRNet,
+        {
+            "width": 4,
+            "unet_step": 2,
+            "orsnet_step": 2,
+            "num_cab": 1,
+            "reduction": 2,
+        },
+        {"use_bias": True},
+        8,
+        "reflect",
+        losses.CombinedLoss([losses.CharbonnierLoss(), losses.EdgeLoss(0.05)]),
+    ),
+    Kind(
+        networks.Restormer,
+        {
+            "width": 4,
+            "num_blocks": (1, 0, 1),
+            "num_refinement_blocks": 1,
+            "attention_heads": (1, 2, 2),
+        },
+        {
+            "num_refinement_blocks": 2,
+            "ffn_expansion": 2,
+            "use_bias": True,
+            "norm": "bias_free",
+        },
+        4,
+        "reflect",
+        losses.L1Loss(),
+    ),
+    Kind(
+        networks.XYDeblur,
+        {"width": 4, "num_res_blocks": 1},
+        {},
+        4,
+        "constant",
+        losses.MSELoss(),
+    ),
+]
+
+
 @pytest.fixture(scope="session")
 def golden():
     return Golden
+
+
+@pytest.fixture(scope="session", params=KINDS, ids=lambda kind: kind.cls.__name__)
+def kind(request):
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def images():
+    """(B, H, W) or (B, H, W, C) to random images, the same every time."""
+
+    def make(batch, height, width, channels=3):
+        shape = (batch, height, width, channels)
+        return np.random.default_rng(0).random(shape, "float32")
+
+    return make
 
 
 @pytest.fixture(scope="session", autouse=True)

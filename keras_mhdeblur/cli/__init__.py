@@ -8,7 +8,17 @@ import argparse
 import os
 import sys
 
-from . import convert, evaluate, figures, prepare, presets, restore, synthesize, train
+from . import (
+    convert,
+    evaluate,
+    export,
+    figures,
+    prepare,
+    presets,
+    restore,
+    synthesize,
+    train,
+)
 from .common import UsageError
 
 
@@ -52,6 +62,7 @@ def _parser():
         synthesize,
         prepare,
         convert,
+        export,
         presets,
     ):
         command.add_parser(commands)

@@ -74,6 +74,12 @@ def whole_number(text):
     return int(text)
 
 
+def local_statistics(text):
+    if text == "model":
+        return text
+    return None if text == "none" else positive(text)
+
+
 def make_output_folder(path):
     try:
         path.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ from .common import (
     UsageError,
     add_preset_option,
     load_preset,
+    local_statistics,
     make_output_folder,
     one_line,
     positive,
@@ -61,7 +62,7 @@ def add_parser(commands):
     )
     add(
         "--local-statistics",
-        type=_local_statistics,
+        type=local_statistics,
         default="model",
         metavar="N|none|model",
         help="size in pixels of the training crops for TLC; none: statistics of the "
@@ -91,12 +92,6 @@ def _select(text):
 
 def _tile(text):
     if text == "auto":
-        return text
-    return None if text == "none" else positive(text)
-
-
-def _local_statistics(text):
-    if text == "model":
         return text
     return None if text == "none" else positive(text)
 

@@ -8,10 +8,14 @@ CONFIG = "config.json"
 METADATA = "metadata.json"
 WEIGHTS = "model.weights.h5"
 LITERT = "model.tflite"
+LITERT_REPORT = "model.tflite.json"
 CARD = "README.md"
 RECIPE = "recipe.yaml"
 RESULTS = "results.json"
-FILES = (CONFIG, METADATA, WEIGHTS, LITERT, CARD, RECIPE, RESULTS)
+FILES = (
+    *(CONFIG, METADATA, WEIGHTS, LITERT, LITERT_REPORT),
+    *(CARD, RECIPE, RESULTS),
+)
 # What people edit by hand; the other files change with the model only.
 TEXTS = (CARD, RECIPE, RESULTS)
 

@@ -80,16 +80,15 @@ def test_auto_takes_a_file_of_the_present_weights_only(image):
     )
 
 
-# Of float16 weights the converter folds some before it rounds them.
-@pytest.mark.parametrize("dtype, atol", [("float32", 1e-5), ("float16", 2e-3)])
-def test_file_of_a_preset(model, image, tmp_path, dtype, atol):
-    model.save_to_preset(tmp_path / "tiny", dtype=dtype, litert=True)
+def test_float16_file_of_a_preset(model, image, tmp_path):
+    model.save_to_preset(tmp_path / "tiny", dtype="float16", litert=True)
     light = litert.litert_from_preset(tmp_path / "tiny")
     loaded = from_preset(tmp_path / "tiny")
+    # The converter folds some weights before it rounds them.
     np.testing.assert_allclose(
         light.restore(image).image,
         loaded.restore(image, engine="keras").image,
-        atol=atol,
+        atol=2e-3,
     )
     assert light.select == model.select and light.num_heads == 3
 

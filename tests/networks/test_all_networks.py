@@ -10,10 +10,9 @@ from ai_edge_litert.interpreter import Interpreter
 
 from keras_mhdeblur import Deblurrer
 from keras_mhdeblur.layers import HeadCombination
-from keras_mhdeblur.networks import HINet
+from keras_mhdeblur.networks import HINet, MPRNet
 
 
-@pytest.mark.parametrize("mode", ["eager", "graph"])
 @pytest.mark.parametrize(
     "name",
     [
@@ -36,7 +35,7 @@ from keras_mhdeblur.networks import HINet
         "mprnet_mhc_k4",
     ],
 )
-def test_official_output(official, stages, name, mode):
+def test_official_output(official, stages, name):
     file, network = official(name)
     assert network.count_params() == file.config["n_params"]
     train_size = file.config["kwargs"].get("train_size")
@@ -44,11 +43,7 @@ def test_official_output(official, stages, name, mode):
     # file holds what the plain network gives.
     if train_size and not isinstance(network, HINet):
         network = network.with_local_statistics(train_size[2:])
-    if mode == "graph":
-        network_of = tf.function(network, [tf.TensorSpec((None, None, None, 3))])
-    else:
-        network_of = network
-    found = stages(network_of(file["x"]))
+    found = stages(network(file["x"]))
     if file.config["kwargs"].get("combinate_heads"):
         found = [HeadCombination()(stack) for stack in found]
     if isinstance(network, HINet):  # stage 1 first
@@ -87,12 +82,11 @@ def test_images_of_a_batch_do_not_mix(network, images, stages):
 
 
 def test_local_statistics_share_weights_and_equal_global_ones_on_small_images(
-    kind, network, images, stages
+    kind, network, local, images, stages
 ):
     if not kind.has_statistics:
-        assert network.with_local_statistics(16) is network
+        assert local is network
         return
-    local = network.with_local_statistics(16)
     assert all(a is b for a, b in zip(network.weights, local.weights, strict=True))
     assert local.local_statistics == 16
     small, large = images(1, 16, 24), images(1, 16, 48)
@@ -139,55 +133,55 @@ def test_saved_network_has_the_same_config_and_output(kind, images, stages, tmp_
         np.testing.assert_array_equal(stack, right)
 
 
-@pytest.mark.parametrize("policy, factor", [("mixed_bfloat16", 8), ("mixed_float16", 1)])
-def test_mixed_precision_keeps_the_image(kind, official, stages, policy, factor):
-    file, exact = official(kind.golden)
+@pytest.mark.parametrize(
+    "policy, bound", [("mixed_bfloat16", 0.1), ("mixed_float16", 0.0125)]
+)
+def test_mixed_precision_keeps_the_image(
+    kind, network, local, images, stages, policy, bound
+):
     keras.config.set_dtype_policy(policy)
     try:
-        network = type(exact).from_config(exact.get_config())
-        network.set_weights(exact.get_weights())
-        image = file["x"]
-        # Windows of 48 hold the image.
-        output, local = network(image), network.with_local_statistics(16)(image)
+        mixed = kind.cls.from_config(network.get_config())
+        mixed.set_weights(network.get_weights())
+        mixed_local = mixed.with_local_statistics(16)
     finally:
         keras.config.set_dtype_policy("float32")
-    for found, of in ((output, exact), (local, exact.with_local_statistics(16))):
-        for stack, expected in zip(stages(found), stages(of(image))):
+    image = images(1, 24, 32)
+    for half, exact in ((mixed, network), (mixed_local, local)):
+        for stack, expected in zip(stages(half(image)), stages(exact(image))):
             assert stack.dtype == "float32"
-            residuals = expected - image[:, None]
+            # Residuals have 8 or 11 significant bits.
             error = np.abs(stack - expected).max()
-            print("ERR", kind.cls.__name__, policy, error, np.std(residuals), error/np.std(residuals))
-    for layer in network.layers:
+            assert error < bound * np.std(expected - image[:, None])
+    for layer in mixed.layers:
         if layer.name.endswith("heads"):
             layer.set_weights([0 * weight for weight in layer.get_weights()])
-    for stack in stages(network(image * 0 + 1 / 3)):
+    for stack in stages(mixed(image * 0 + 1 / 3)):
         np.testing.assert_allclose(stack, 1 / 3, atol=1e-7)
 
 
 def test_training_step_moves_all_weights(kind, images):
     model = Deblurrer(kind.small(**kind.others, num_heads=3))
     network = model.network
-    model.compile(keras.optimizers.Adam(1e-3), kind.loss)
+    for weight in network.weights:
+        if "squeeze/bias" in weight.path:  # of a ReLU that must not be dead
+            weight.assign(3 * keras.ops.ones_like(weight))
+    # A graph of hundreds of layers takes longest.
+    eager = kind.cls is MPRNet
+    model.compile(keras.optimizers.SGD(1.0), kind.loss, run_eagerly=eager)
     before = network.get_weights()
     batch = images(4, 9, 12)
     history = model.fit(batch, batch[:, ::-1], epochs=1, verbose=0).history
     assert np.isfinite(history["loss"]).all()
-    still = [
-        weight.path
-        for weight, old in zip(network.weights, before)
-        if np.array_equal(weight, old)
-    ]
-    assert not still
+    for weight, old in zip(network.weights, before):
+        assert np.isfinite(weight).all(), weight.path
+        assert not np.array_equal(weight, old), weight.path
 
 
-def test_litert(kind, network, images, stages, tmp_path):
-    """No Flex operators; runs at sizes unknown when the file was made."""
-    deblurrer = Deblurrer(network, local_statistics=(8, 12))
-    image = keras.Input((None, None, 3))
-    outputs = keras.tree.flatten([network(image), deblurrer(image)])
-    model = keras.Model(image, outputs)
+def test_litert(network, images, stages, tmp_path):
+    """All stages, no Flex operators, sizes unknown when the file was made."""
     path = str(tmp_path / "model.tflite")
-    model.export(
+    network.export(
         path,
         format="litert",
         input_signature=[keras.InputSpec(shape=(None, None, None, 3), dtype="float32")],
@@ -201,8 +195,7 @@ def test_litert(kind, network, images, stages, tmp_path):
     (name,) = run.get_input_details()
     for shape in (1, 16, 24), (2, 21, 30), (1, 1, 3):
         image = images(*shape)
-        found = run(**{name: image})
-        expected = stages(model(image))
+        found, expected = run(**{name: image}), stages(network(image))
         assert len(found) == len(expected)
         for index, stack in enumerate(expected):
             np.testing.assert_allclose(
@@ -210,7 +203,3 @@ def test_litert(kind, network, images, stages, tmp_path):
             )
             # What the layers do is seen, or the test says nothing about them.
             assert np.abs(stack - image[:, None]).mean() > 0.01
-        heads, hypotheses = expected[0], expected[-1]
-        effect = np.abs(HeadCombination(deblurrer.combine_heads)(heads) - hypotheses)
-        is_local = kind.has_statistics and shape[1] > 1
-        assert (effect.max() > 1e-4) == is_local

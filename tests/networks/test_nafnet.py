@@ -6,16 +6,13 @@ from keras_mhdeblur.networks import NAFNet
 
 
 @pytest.mark.parametrize(
-    "width, num_heads, parameters",
-    [
-        (32, 1, 17_111_907),
-        (32, 4, 17_114_508),
-        (64, 1, 67_888_835),
-        (64, 4, 67_894_028),
-    ],
+    "width, four_heads, one_head",
+    [(32, 17_114_508, 17_111_907), (64, 67_894_028, 67_888_835)],
 )
-def test_parameter_count(width, num_heads, parameters):
-    assert NAFNet(width=width, num_heads=num_heads).count_params() == parameters
+def test_parameter_count(width, four_heads, one_head):
+    network = NAFNet(width=width)
+    assert network.count_params() == four_heads
+    assert network.with_folded_heads([0.25] * 4).count_params() == one_head
 
 
 @pytest.mark.parametrize("change", ["missing", "surplus", "misshapen"])

@@ -1,0 +1,159 @@
+"""`mhdeblur export`: a preset in, a file for another runtime out."""
+
+import argparse
+import sys
+
+from .common import (
+    UsageError,
+    load_preset,
+    local_statistics,
+    one_line,
+    positive,
+    quiet_import,
+)
+from .restore import find_photos
+
+# So many photos tell the ranges of activations; more take long and tell no more.
+CALIBRATION_PHOTOS = 32
+
+
+def add_parser(commands):
+    parser = commands.add_parser(
+        "export",
+        help="write a model for LiteRT, ONNX, OpenVINO or TensorFlow Serving",
+        description="Writes a model for another runtime, runs it there on a photo and "
+        "compares it with Keras. The comparison is printed and written to PATH.json.",
+    )
+    add = parser.add_argument
+    add("preset", metavar="PRESET", help="built-in name, folder or hf://user/repo")
+    add(
+        "--format",
+        required=True,
+        choices=("litert", "onnx", "openvino", "saved_model"),
+        help="saved_model is for TensorFlow Serving",
+    )
+    add(
+        "--output",
+        "-o",
+        required=True,
+        metavar="PATH",
+        help="the file to write: .tflite, .onnx or .xml; of saved_model the folder "
+        "that will hold the versions",
+    )
+    add(
+        "--output-kind",
+        dest="kind",
+        type=_kind,
+        default="mean",
+        metavar="mean|single|I,J|I|heads|hypotheses|all",
+        help="one image by its name or by its heads; the head images; the hypotheses; "
+        "or image, hypotheses and uncertainty (default: %(default)s)",
+    )
+    add(
+        "--size",
+        type=_size,
+        metavar="HxW",
+        help="size to which images are fixed (default: any)",
+    )
+    add(
+        "--weights",
+        choices=("float32", "float16", "int8", "full_int8"),
+        help="of litert: how weights are stored; full_int8 computes with integers too "
+        "(default: float32)",
+    )
+    add(
+        "--representative",
+        metavar="FOLDER",
+        help="blurry photos that tell full_int8 the ranges of values; "
+        f"{CALIBRATION_PHOTOS} of them are used",
+    )
+    add(
+        "--local-statistics",
+        type=local_statistics,
+        default="model",
+        metavar="N|none|model",
+        help="size in pixels of the training crops for TLC; none: statistics of the "
+        "whole image; model: as the preset has it (default: %(default)s)",
+    )
+    add(
+        "--version",
+        type=positive,
+        metavar="N",
+        help="of saved_model: the version to write (default: 1)",
+    )
+    add(
+        "--photo",
+        metavar="FILE",
+        help="a blurry photo to compare on (default: one that comes with the package)",
+    )
+    add(
+        "--check",
+        action="store_true",
+        help="exit with 1 if the difference from Keras exceeds the bound",
+    )
+    parser.set_defaults(run=_export)
+
+
+def _kind(text):
+    if text in ("mean", "single", "heads", "hypotheses", "all"):
+        return text
+    try:
+        heads = tuple(int(head) for head in text.split(","))
+    except ValueError:
+        heads = ()
+    if len(heads) not in (1, 2):
+        raise argparse.ArgumentTypeError(
+            "must be mean, single, heads, hypotheses, all, a head such as 0 or two "
+            f"such as 0,1, not {text!r}"
+        )
+    return heads if len(heads) == 2 else heads[0]
+
+
+def _size(text):
+    height, separator, width = text.lower().partition("x")
+    if not separator:
+        raise argparse.ArgumentTypeError(
+            f"must be a height and a width such as 256x320, not {text!r}"
+        )
+    return positive(height), positive(width)
+
+
+def _export(options):
+    given = {
+        "size": options.size,
+        "weights": options.weights,
+        "version": options.version,
+        "photo": options.photo,
+        "representative_data": _representative(options.representative),
+    }
+    model = load_preset(options.preset, "PRESET")
+    print(f"Exporting {options.preset} to {options.format} ...", file=sys.stderr)
+    problem = None
+    with quiet_import():
+        from keras_mhdeblur.export import export_as
+
+        try:
+            report = export_as(
+                model,
+                options.output,
+                options.format,
+                output=options.kind,
+                local_statistics=options.local_statistics,
+                **{name: value for name, value in given.items() if value is not None},
+            )
+        except (ValueError, OSError, ImportError) as error:
+            problem = one_line(error)
+    if problem is not None:
+        raise UsageError(problem)
+    print(report)
+    return 1 if options.check and not report.passed else 0
+
+
+def _representative(folder):
+    if folder is None:
+        return None
+    photos, failures = find_photos([folder], recursive=False)
+    if failures:
+        raise UsageError(f"--representative {failures[0]}")
+    paths = [path for path, _ in photos]
+    return paths[:: -(-len(paths) // CALIBRATION_PHOTOS)]

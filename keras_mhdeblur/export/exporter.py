@@ -1,0 +1,105 @@
+"""What the exports to a file have in common: checks, whole files, and parity."""
+
+import importlib
+import os
+from pathlib import Path
+
+from keras_mhdeblur.export.files import written_aside
+from keras_mhdeblur.export.graphs import image_weights, output_graph
+from keras_mhdeblur.export.parity import compare, comparison_images
+from keras_mhdeblur.export.tracing import check_traceable
+
+
+class ExportError(ValueError):
+    """A model cannot be converted to a format; the message says why."""
+
+
+def export_file(
+    model,
+    path,
+    output,
+    *,
+    local_statistics,
+    size,
+    photo,
+    format,
+    suffix,
+    packages,
+    install,
+    convert,
+    load,
+    **facts,
+):
+    """Exports a model to a file, runs the file and writes a report beside it.
+
+    Args:
+        model: `Deblurrer`.
+        path: path of the file.
+        output, local_statistics, size: as in `output_graph`. With a size the number
+            of images in a batch is fixed too, to one.
+        photo: as in `parity.comparison_images`.
+        format: name of the format.
+        suffix: what the path must end in.
+        packages: modules that must be there.
+        install: what pip installs to have them.
+        convert: function (graph, path) that writes the file and may write others.
+        load: function from the path to one that runs it, as in `parity.compare`.
+        facts: further arguments of `Report`.
+
+    Returns:
+        `Report`, which stands in `path + ".json"` too.
+
+    Raises:
+        ExportError: the model cannot be converted.
+        ImportError: a package is missing.
+        OSError: the file cannot be written.
+        ValueError: an argument is out of its range.
+    """
+    check_traceable(model)
+    check_path(path, suffix)
+    image_weights(model, output)
+    require(packages, install)
+    images = comparison_images(photo, size)
+    path = Path(os.path.abspath(path))
+    with written_aside(path.parent) as scratch:
+        batch = None if size is None else 1
+        graph = output_graph(
+            model, output, local_statistics=local_statistics, size=size, batch=batch
+        )
+        convert(graph, scratch / path.name)
+        report = compare(
+            model,
+            load(scratch / path.name),
+            images,
+            path=path,
+            num_bytes=sum(file.stat().st_size for file in scratch.iterdir()),
+            format=format,
+            output=output,
+            local_statistics=local_statistics,
+            size=size,
+            **facts,
+        )
+        report.write(scratch)
+    return report
+
+
+def check_path(path, suffix):
+    """Checks the path of a file to write; a wrong one is a ValueError."""
+    if not isinstance(path, (str, os.PathLike)) or Path(path).suffix != suffix:
+        raise ValueError(f"`path` must end in {suffix}. Received: path={str(path)!r}")
+    if Path(path).is_dir():
+        raise ValueError(
+            f"`path` must be a file, not a folder. Received: path={str(path)!r}"
+        )
+
+
+def require(packages, install):
+    """Imports packages; an ImportError says what pip must install."""
+    for package in packages:
+        try:
+            importlib.import_module(package)
+        except ImportError as error:
+            raise ImportError(
+                f"The export needs the package {package}: `pip install {install}` "
+                f"({error})."
+            ) from error

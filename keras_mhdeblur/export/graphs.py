@@ -1,0 +1,198 @@
+"""A `Deblurrer` as a graph from images to what an exported model gives."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_mhdeblur.inference.selection import head_weights
+from keras_mhdeblur.layers import HeadCombination
+from keras_mhdeblur.spelling import did_you_mean
+
+# What `output` can be besides heads and pairs of them.
+KINDS = ("mean", "single", "heads", "hypotheses", "all")
+INPUT_NAME = "images"
+# `local_statistics` of an export: those of the model.
+OWN = "model"
+
+
+def output_graph(model, output="mean", *, local_statistics=OWN, size=None, batch=None):
+    """The model that is exported: from images to a dict of named outputs.
+
+    Input: "images" (B, H, W, C), float32 in [0, 1]. Outputs, all float32:
+
+    - "image": (B, H, W, C), one restored image, clipped to [0, 1].
+    - "heads": (B, K, H, W, C), the head images, not clipped.
+    - "hypotheses": (B, K', H, W, C), clipped to [0, 1], ordered as in
+      `combination.pair_indices`.
+    - "uncertainty": (B, H, W), the standard deviation over the hypotheses before
+      clipping, as `RestoreResult.uncertainty`.
+
+    It shares the model's weights but for the output convolution of an image, which
+    is folded now (`RestorationNetwork.with_folded_heads`): a graph of one image
+    costs what the network with a single head costs. Of several stages only the
+    final one is an output.
+
+    Args:
+        model: `Deblurrer`.
+        output: "mean", "single", (i, j) or i, as `select` of `restore`: the output
+            "image"; "heads"; "hypotheses"; or "all": image (by `model.select`, the
+            mean for "medoid"), hypotheses and uncertainty.
+        local_statistics: "model" for the model's own; None for global statistics;
+            or the size of the training crops in pixels, a number or (height, width),
+            for TLC (see `Deblurrer`).
+        size: (H, W) to which the graph is fixed, or None for any.
+        batch: B to which the graph is fixed, or None for any.
+
+    Returns:
+        A `keras.Model`.
+
+    Raises:
+        ValueError: if an argument is out of its range.
+
+    Example:
+
+    ```python
+    graph = output_graph(model, "all")
+    graph(images)["uncertainty"]  # (B, H, W)
+    ```
+    """
+    weights = image_weights(model, output)
+    shape = (*_checked_size(size), getattr(model.network, "image_channels", 3))
+    if batch is not None and not _is_positive(batch):
+        raise ValueError(
+            f"`batch` must be None or a positive number. Received: batch={batch!r}"
+        )
+    network = inference_network(model, local_statistics)
+    images = keras.Input(shape, batch, "float32", name=INPUT_NAME)
+
+    kind = output if isinstance(output, str) else "pair"
+    if kind not in ("heads", "hypotheses", "all"):
+        if hasattr(network, "with_folded_heads"):
+            network, weights = network.with_folded_heads(weights), np.ones(1)
+    heads = network(images)
+    heads = heads[0] if isinstance(heads, (list, tuple)) else heads
+    values = {}
+    if kind == "heads":
+        values["heads"] = heads
+    if weights is not None:
+        values["image"] = ops.clip(_weighted(heads, weights), 0, 1)
+    if kind in ("hypotheses", "all"):
+        combine = HeadCombination(model.combine_heads, dtype="float32")
+        values["hypotheses"] = ops.clip(combine(heads), 0, 1)
+    if kind == "all":
+        values["uncertainty"] = _uncertainty(heads, model.combine_heads)
+    return keras.Model(images, values, name=model.network.name)
+
+
+def image_weights(model, output):
+    """Weights of the heads whose sum is the output "image".
+
+    Args:
+        model: `Deblurrer`.
+        output: as in `output_graph`.
+
+    Returns:
+        (K,) that sum to one, or None where there is no image among the outputs.
+
+    Raises:
+        ValueError: if there is no such output or no such heads.
+    """
+    if callable(output) or (isinstance(output, str) and output == "medoid"):
+        raise ValueError(
+            "`output` cannot be the medoid or a function: which hypothesis they choose "
+            'depends on the image. Export "hypotheses" or "heads" and choose among '
+            f"them. Received: output={output!r}"
+        )
+    if isinstance(output, str):
+        if output in ("heads", "hypotheses"):
+            return None
+        if output == "all":
+            return head_weights(
+                model, "mean" if model.select == "medoid" else model.select
+            )
+        if output not in ("mean", "single"):
+            raise ValueError(
+                '`output` must be "mean", "single", a pair of heads (i, j), a head i, '
+                f'"heads", "hypotheses" or "all".{did_you_mean(output, KINDS)} '
+                f"Received: output={output!r}"
+            )
+    try:
+        return head_weights(model, output)
+    except ValueError as error:
+        # It was written for the argument of `restore`.
+        raise ValueError(str(error).replace("select", "output")) from None
+
+
+def inference_network(model, local_statistics=OWN):
+    """The network of a `Deblurrer` with the statistics that an export has.
+
+    Args:
+        model: `Deblurrer`.
+        local_statistics: as in `output_graph`.
+
+    Returns:
+        A network that shares the model's layers.
+
+    Raises:
+        ValueError: if `local_statistics` is none of these.
+    """
+    if isinstance(local_statistics, str) and local_statistics == OWN:
+        return model._inference_network()
+    sizes = local_statistics
+    if local_statistics is not None and not _is_positive(local_statistics):
+        sizes = _pair(local_statistics)
+        if sizes is None:
+            raise ValueError(
+                f'`local_statistics` must be "{OWN}", None, or one or two positive '
+                f"numbers. Received: local_statistics={local_statistics!r}"
+            )
+    return model.network.with_local_statistics(sizes)
+
+
+def _checked_size(size):
+    if size is None:
+        return None, None
+    pair = _pair(size)
+    if pair is None:
+        raise ValueError(
+            "`size` must be None or (height, width), two positive numbers. "
+            f"Received: size={size!r}"
+        )
+    return pair
+
+
+def _pair(value):
+    """A tuple of two positive numbers, or None if the value is anything else."""
+    if not isinstance(value, (list, tuple)) or len(value) != 2:
+        return None
+    return tuple(value) if all(map(_is_positive, value)) else None
+
+
+def _is_positive(value):
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _weighted(heads, weights):
+    """Weighted mean (B, H, W, C) of head images (B, K, H, W, C)."""
+    if len(weights) == 1:
+        return heads[:, 0]
+    return sum(
+        heads[:, k] * float(weights[k]) for k in np.flatnonzero(weights).tolist()
+    )
+
+
+def _uncertainty(heads, combine_heads):
+    """`inference.selection.uncertainty` of a batch, in `keras.ops`."""
+    if combine_heads == "axes":
+        variance = sum(_variance(half) for half in ops.split(heads, 2, axis=1)) / 4
+    else:
+        variance = _variance(heads)
+    if combine_heads is True:
+        num_heads = heads.shape[1]
+        variance = variance * (num_heads + 2) / (2 * (num_heads + 1))
+    return ops.sqrt(variance)
+
+
+def _variance(heads):
+    deviation = heads - ops.mean(heads, axis=1, keepdims=True)
+    return ops.mean(ops.square(deviation), axis=(1, -1))

@@ -1,0 +1,305 @@
+"""Exported files in their real runtimes, against `restore`."""
+
+import os
+import re
+import sys
+
+import keras
+import numpy as np
+import onnx as onnx_package
+import pytest
+import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
+from keras import ops
+
+from keras_mhdeblur import Deblurrer, export
+from keras_mhdeblur.export import litert, onnx, openvino
+from keras_mhdeblur.inference.selection import combine
+from keras_mhdeblur.networks import NAFNet, Restormer
+
+SUFFIXES = {"litert": ".tflite", "onnx": ".onnx", "openvino": ".xml"}
+LOAD = {
+    "litert": litert.load_litert,
+    "onnx": onnx.load_onnx,
+    "openvino": openvino.load_openvino,
+}
+formats = pytest.mark.parametrize("format", SUFFIXES)
+
+
+@pytest.fixture
+def photo(images):
+    return images(1, 16, 24)[0]
+
+
+def check(model, format, images, folder, output, size=None):
+    """Exports, and compares what the file gives with what `restore` gives."""
+    path = folder / f"model{SUFFIXES[format]}"
+    photo = images(1, 16, 24)[0]
+    report = export.export_as(
+        model, path, format, output=output, size=size, photo=photo
+    )
+    assert report.passed and report.local_statistics == model.local_statistics
+    sizes = [comparison.size for comparison in report.comparisons]
+    assert sizes == ([size] if size else [(16, 24), (11, 21)])
+    run = LOAD[format](path)
+    for shape in [(1, *size)] if size else [(2, 21, 30), (1, 2, 3)]:
+        image = images(*shape)
+        result = model.restore(image, tile=None, engine="keras")
+        found = run(images=image)
+        if "heads" in found:
+            combined = [combine(heads, model.combine_heads) for heads in found["heads"]]
+            found = {"hypotheses": np.clip(combined, 0, 1)}
+        for name, value in found.items():
+            np.testing.assert_allclose(value, getattr(result, name), atol=1e-5)
+    return set(found)
+
+
+# Formats and local statistics of the quick test. LiteRT files of all networks are in
+# tests/networks, and all formats below.
+COVERING = {
+    "NAFNet": ("openvino", (8, 12)),
+    "HINet": ("openvino", None),
+    "MPRNet": ("openvino", None),
+    "Restormer": ("openvino", None),
+    "XYDeblur": ("onnx", None),
+}
+
+
+def test_network(kind, images, tmp_path):
+    format, local_statistics = COVERING[kind.cls.__name__]
+    model = Deblurrer(kind.small(), local_statistics=local_statistics)
+    names = check(model, format, images, tmp_path, "all")
+    assert names == {"image", "hypotheses", "uncertainty"}
+
+
+def test_windows_of_local_attention_in_onnx(images, tmp_path):
+    """Their number is a quotient rounded up, without the negative numbers of Python."""
+    network = Restormer(4, (1,), 0, (1,), num_heads=1)
+    model = Deblurrer(network, local_statistics=8)
+    check(model, "onnx", images, tmp_path, "mean")
+
+
+@pytest.mark.slow
+@formats
+@pytest.mark.parametrize("local_statistics", [None, (8, 12)])
+@pytest.mark.parametrize("output, size", [("all", None), ("mean", (21, 30))])
+def test_every_combination(
+    kind, format, local_statistics, output, size, images, tmp_path
+):
+    model = Deblurrer(kind.small(), local_statistics=local_statistics)
+    check(model, format, images, tmp_path, output, size)
+
+
+@formats
+def test_fixed_size(model, format, images, photo, tmp_path):
+    path = tmp_path / f"model{SUFFIXES[format]}"
+    report = export.export_as(
+        model, path, format, output=(2, 0), size=(21, 30), photo=photo
+    )
+    assert report.passed and [c.size for c in report.comparisons] == [(21, 30)]
+    run, image = LOAD[format](path), images(1, 21, 30)
+    expected = model.restore(image, select=(2, 0), tile=None, engine="keras").image
+    np.testing.assert_allclose(run(images=image)["image"], expected, atol=1e-5)
+
+
+def test_onnx_file(model, images, tmp_path):
+    check(model, "onnx", images, tmp_path, "heads")
+    proto = onnx_package.load(tmp_path / "model.onnx")
+    assert [opset.version for opset in proto.opset_import if not opset.domain] == [15]
+    shapes = {
+        value.name: [dim.dim_param or dim.dim_value for dim in dims(value)]
+        for value in (*proto.graph.input, *proto.graph.output)
+    }
+    assert shapes == {
+        "images": ["batch", "height", "width", 3],
+        "heads": ["batch", 3, "height", "width", 3],
+    }
+
+
+def dims(value):
+    return value.type.tensor_type.shape.dim
+
+
+def test_litert_file(model, images, tmp_path):
+    check(model, "litert", images, tmp_path, "heads")
+    interpreter = Interpreter(str(tmp_path / "model.tflite"))
+    operators = {entry["op_name"] for entry in interpreter._get_ops_details()}
+    assert "CONV_2D" in operators
+    assert not [name for name in operators if name.startswith("Flex")]
+    runner = interpreter.get_signature_runner("serving_default")
+    assert list(runner.get_input_details()) == ["images"]
+    assert list(runner.get_output_details()) == ["heads"]
+
+
+@pytest.fixture(scope="module")
+def wide():
+    """Wide enough that LiteRT's converter finds it worth quantizing."""
+    network = NAFNet(32, (1,), 1, (1,), num_heads=2)
+    for index, weight in enumerate(network.weights):
+        weight.assign(0.1 * keras.random.normal(weight.shape, seed=index))
+    return Deblurrer(network)
+
+
+def test_smaller_weights(wide, photo, images, tmp_path):
+    sizes, losses = {}, {}
+    for weights in litert.BOUNDS:
+        path = tmp_path / f"{weights}.tflite"
+        data = None
+        if weights == "full_int8":
+            data = [photo, images(1, 300, 20)[0], np.zeros((24, 32, 3), "uint8")]
+        report = export.to_litert(
+            wide,
+            path,
+            weights=weights,
+            representative_data=data,
+            photo=photo,
+        )
+        assert report.passed and report.weights == weights
+        assert report.num_bytes == path.stat().st_size
+        sizes[weights] = report.num_bytes
+        losses[weights] = min(
+            comparison.differences["image"].psnr for comparison in report.comparisons
+        )
+        # The interface is the same.
+        image = images(1, 13, 30)
+        (found,) = litert.load_litert(path)(images=image).values()
+        assert found.dtype == np.float32 and found.shape == image.shape
+    assert sizes["float16"] < 0.8 * sizes["float32"]
+    assert sizes["int8"] < 0.7 * sizes["float32"]
+    assert losses["float32"] > 110 > losses["float16"] > losses["int8"] + 5
+    assert losses["int8"] > losses["full_int8"]
+
+
+class Bare(keras.layers.Layer):
+    """Padding in the form that LiteRT does not take."""
+
+    def call(self, x):
+        height, width = ops.shape(x)[1:3]
+        return ops.pad(x, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)))
+
+
+def test_what_does_not_convert_is_refused(photo, tmp_path):
+    image = keras.Input((None, None, 3))
+    features = keras.layers.Conv2D(3, 3, padding="same", name="features")(Bare()(image))
+    network = keras.Model(image, (image + features[:, :-1, :-1])[:, None])
+    network.num_heads = 1
+    path = tmp_path / "model.tflite"
+    path.write_bytes(b"an earlier export")
+    reason = "no operator of its own for Conv2D.*features.*number of channels"
+    with pytest.raises(export.ExportError, match=reason):
+        export.to_litert(Deblurrer(network), path, photo=photo)
+    assert os.listdir(tmp_path) == ["model.tflite"]
+    assert path.read_bytes() == b"an earlier export"
+
+
+def test_a_network_of_ones_own(images, photo, tmp_path):
+    image = keras.Input((None, None, 3))
+    stack = keras.layers.Conv2D(6, 3, padding="same")(image)
+    stack = ops.stack([image + stack[..., :3], image - stack[..., 3:]], axis=1)
+    network = keras.Model(image, [stack, 0 * stack])
+    network.num_heads = 2
+    model = Deblurrer(network)
+    export.to_litert(model, tmp_path / "model.tflite", (1, 0), photo=photo)
+    (found,) = litert.load_litert(tmp_path / "model.tflite")(
+        images=images(1, 8, 9)
+    ).values()
+    expected = model.restore(images(1, 8, 9), select=(1, 0), engine="keras").image
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_nothing_is_left_of_an_interrupted_export(model, photo, tmp_path, monkeypatch):
+    """It ends when the files are written, and run for the first time."""
+
+    def load(path):
+        assert path.is_file() and path.with_suffix(".bin").is_file()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(openvino, "load_openvino", load)
+    with pytest.raises(KeyboardInterrupt):
+        export.to_openvino(model, tmp_path / "new" / "model.xml", photo=photo)
+    assert not os.listdir(tmp_path)
+    for name in "model.xml", "model.bin", "model.xml.json":
+        (tmp_path / name).write_text("an earlier export")
+    with pytest.raises(KeyboardInterrupt):
+        export.to_openvino(model, tmp_path / "model.xml", photo=photo)
+    assert {path.read_text() for path in tmp_path.iterdir()} == {"an earlier export"}
+    assert len(os.listdir(tmp_path)) == 3
+
+
+@pytest.mark.parametrize(
+    "suffix, package, install",
+    [
+        (".tflite", "ai_edge_litert", "pip install ai-edge-litert"),
+        (".onnx", "tf2onnx", 'pip install "keras-mhdeblur[onnx]"'),
+        (".onnx", "onnxruntime", 'pip install "keras-mhdeblur[onnx]"'),
+        (".xml", "openvino", 'pip install "keras-mhdeblur[openvino]"'),
+    ],
+)
+def test_missing_package(model, suffix, package, install, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    (format,) = [name for name in SUFFIXES if SUFFIXES[name] == suffix]
+    with pytest.raises(ImportError, match=re.escape(install)):
+        export.export_as(model, tmp_path / f"model{suffix}", format)
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "format, name, options, message",
+    [
+        ("litert", "m.onnx", {}, r"must end in \.tflite. Received: path='.*m.onnx'"),
+        ("onnx", "folder.onnx", {}, "must be a file, not a folder"),
+        ("litert", "m.tflite", {"weights": "int4"}, "Received: weights='int4'"),
+        ("litert", "m.tflite", {"weights": "full_int8"}, "representative_data=None"),
+        ("litert", "m.tflite", {"representative_data": []}, "weights='float32'"),
+        (
+            "litert",
+            "m.tflite",
+            {"weights": "full_int8", "representative_data": []},
+            r"Received: representative_data=\[\]",
+        ),
+        (
+            "litert",
+            "m.tflite",
+            {"weights": "full_int8", "representative_data": [np.zeros((4, 5))]},
+            r"`representative_data` must be .* shape \(4, 5\)",
+        ),
+        ("onnx", "m.onnx", {"photo": "none.png"}, "there is no such file"),
+        ("openvino", "m.xml", {"output": "medoid"}, "depends on the image"),
+        ("openvino", "m.xml", {"size": (0, 4)}, r"Received: size=\(0, 4\)"),
+        ("onnx", "m.onnx", {"weights": "int8"}, "`weights` is not an option of .*onnx"),
+        ("onnx", "m.onnx", {"sise": (4, 4)}, "Did you mean 'size'"),
+        ("tensorrt", "m", {}, "must be one of litert, .* Received: format='tensorrt'"),
+    ],
+)
+def test_wrong_arguments(model, format, name, options, message, tmp_path):
+    (tmp_path / "folder.onnx").mkdir()
+    with pytest.raises(ValueError, match=message):
+        model.export(tmp_path / name, format, **options)
+    assert os.listdir(tmp_path) == ["folder.onnx"]
+
+
+def test_path_that_cannot_be_written(model, photo, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(OSError, match="file"):
+        export.to_litert(model, tmp_path / "file" / "m.tflite", photo=photo)
+
+
+def test_other_backends_and_precisions_are_refused(model, tmp_path, monkeypatch):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        half = Deblurrer(NAFNet(4, (1,), 1, (1,)))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    with pytest.raises(ValueError, match="must compute in float32.*bfloat16"):
+        export.to_onnx(half, tmp_path / "m.onnx")
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    with pytest.raises(ValueError, match="KERAS_BACKEND=tensorflow.*'jax'"):
+        export.to_onnx(model, tmp_path / "m.onnx")
+
+
+def test_keras_own_formats(model, images, tmp_path):
+    image = images(1, 8, 9)
+    expected = model(image)
+    assert model.export(tmp_path / "saved", verbose=False) is None
+    loaded = tf.saved_model.load(str(tmp_path / "saved"))
+    np.testing.assert_allclose(loaded.serve(image), expected, atol=1e-5)
