@@ -60,6 +60,8 @@ def test_wheel_holds_the_package_and_the_zoo(wheel):
         path.relative_to(ROOT).as_posix(): path
         for path in ROOT.glob("keras_mhdeblur/**/*.py")
     }
+    photo = "keras_mhdeblur/export/photo.jpg"
+    expected[photo] = ROOT / photo
     for path in ROOT.glob("keras_mhdeblur/cli/*.py"):
         expected[f"mhdeblur/{path.name}"] = path
     for path in ROOT.glob("zoo/*/*"):

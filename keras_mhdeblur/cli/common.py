@@ -89,10 +89,9 @@ def make_output_folder(path):
 
 def load_preset(preset, option="--preset"):
     with quiet_import():
-        from keras_mhdeblur import presets
-
+        from keras_mhdeblur.presets import from_preset
     try:
-        return presets.from_preset(preset)
+        return from_preset(preset)
     except (ValueError, OSError) as error:
         raise UsageError(f"{option} {preset}: {one_line(error)}") from None
 

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from keras_mhdeblur.export.files import written_aside
-from keras_mhdeblur.export.graphs import image_weights, output_graph
+from keras_mhdeblur.export.graphs import check_size, image_weights, output_graph
 from keras_mhdeblur.export.parity import compare, comparison_images
 from keras_mhdeblur.export.tracing import check_traceable
 
@@ -50,7 +50,7 @@ def export_file(
         `Report`, which stands in `path + ".json"` too.
 
     Raises:
-        ExportError: the model cannot be converted.
+        ExportError: the model cannot be converted, or the file does not run.
         ImportError: a package is missing.
         OSError: the file cannot be written.
         ValueError: an argument is out of its range.
@@ -58,6 +58,7 @@ def export_file(
     check_traceable(model)
     check_path(path, suffix)
     image_weights(model, output)
+    check_size(size)
     require(packages, install)
     images = comparison_images(photo, size)
     path = Path(os.path.abspath(path))
@@ -69,7 +70,7 @@ def export_file(
         convert(graph, scratch / path.name)
         report = compare(
             model,
-            load(scratch / path.name),
+            _loaded(load, scratch / path.name, format),
             images,
             path=path,
             num_bytes=sum(file.stat().st_size for file in scratch.iterdir()),
@@ -81,6 +82,28 @@ def export_file(
         )
         report.write(scratch)
     return report
+
+
+def _loaded(load, path, format):
+    """The function of a file, whose errors say that the file is to blame."""
+
+    def run(images):
+        try:
+            return function(images=images)
+        except Exception as error:  # the runtimes' own classes
+            shape = images.shape[1:3]
+            raise ExportError(
+                f"The exported file does not run in {format} with an image of size "
+                f"{shape}: {error}"
+            ) from error
+
+    try:
+        function = load(path)
+    except Exception as error:
+        raise ExportError(
+            f"The exported file cannot be loaded by {format}: {error}"
+        ) from error
+    return run
 
 
 def check_path(path, suffix):

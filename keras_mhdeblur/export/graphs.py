@@ -57,7 +57,8 @@ def output_graph(model, output="mean", *, local_statistics=OWN, size=None, batch
     ```
     """
     weights = image_weights(model, output)
-    shape = (*_checked_size(size), getattr(model.network, "image_channels", 3))
+    check_size(size)
+    shape = (*(size or (None, None)), getattr(model.network, "image_channels", 3))
     if batch is not None and not _is_positive(batch):
         raise ValueError(
             f"`batch` must be None or a positive number. Received: batch={batch!r}"
@@ -149,16 +150,13 @@ def inference_network(model, local_statistics=OWN):
     return model.network.with_local_statistics(sizes)
 
 
-def _checked_size(size):
-    if size is None:
-        return None, None
-    pair = _pair(size)
-    if pair is None:
+def check_size(size):
+    """Checks the `size` of an `output_graph`; a wrong one is a ValueError."""
+    if size is not None and _pair(size) is None:
         raise ValueError(
             "`size` must be None or (height, width), two positive numbers. "
             f"Received: size={size!r}"
         )
-    return pair
 
 
 def _pair(value):

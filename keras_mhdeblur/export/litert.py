@@ -1,6 +1,5 @@
 """A `Deblurrer` as a LiteRT (TensorFlow Lite) file."""
 
-import os
 import re
 import tempfile
 
@@ -8,9 +7,10 @@ import numpy as np
 import tensorflow as tf
 
 from keras_mhdeblur.export.exporter import ExportError, export_file
-from keras_mhdeblur.export.graphs import INPUT_NAME, OWN
+from keras_mhdeblur.export.graphs import INPUT_NAME, OWN, check_size
 from keras_mhdeblur.export.parity import EXACT, Bound, crop_or_mirror, pixels_of
 from keras_mhdeblur.export.tracing import write_saved_model
+from keras_mhdeblur.inference.litert_model import cores
 
 BOUNDS = {
     "float32": EXACT,
@@ -52,7 +52,7 @@ def to_litert(
         weights: how weights are stored and what computes.
             "float32": as they are.
             "float16": half the size; computed in float32.
-            "int8": a quarter of the size; convolutions compute with integers whose
+            "int8": about a third of the size; convolutions compute with integers whose
             ranges are taken from each image (dynamic range quantization).
             "full_int8": activations are integers too, with ranges taken from
             `representative_data`; input and output stay float32, as do operators
@@ -88,6 +88,7 @@ def to_litert(
             f"other. Received: weights={weights!r}, "
             f"representative_data={representative_data!r}"
         )
+    check_size(size)
     samples = _samples(representative_data, size)
     return export_file(
         model,
@@ -111,7 +112,7 @@ def load_litert(path):
     """Function from images (B, H, W, C) to a dict of the outputs of a file."""
     from ai_edge_litert.interpreter import Interpreter
 
-    interpreter = Interpreter(str(path), num_threads=os.cpu_count())
+    interpreter = Interpreter(str(path), num_threads=cores())
     return interpreter.get_signature_runner("serving_default")
 
 

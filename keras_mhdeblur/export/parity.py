@@ -180,6 +180,8 @@ def compare(model, run, images, *, output, local_statistics, **facts):
     Returns:
         `Report`.
     """
+    if isinstance(local_statistics, list):
+        local_statistics = tuple(local_statistics)
     engine = KerasEngine.of(model, local_statistics)
     weights = image_weights(model, output)
     several = isinstance(output, str) and output in ("heads", "hypotheses", "all")

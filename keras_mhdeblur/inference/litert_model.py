@@ -49,7 +49,7 @@ class LiteRTModel:
         self.bytes_per_pixel = bytes_per_pixel
         self.select = tuple(select) if isinstance(select, list) else select
         self.best_pair = tuple(best_pair)
-        self._interpreter = Interpreter(str(path), num_threads=_cores())
+        self._interpreter = Interpreter(str(path), num_threads=cores())
         self._run = self._interpreter.get_signature_runner()
         self._input = next(iter(self._run.get_input_details()))
         # The interpreter's buffers serve one image at a time.
@@ -96,7 +96,7 @@ class LiteRTModel:
         return lambda image: weighted_mean(self.heads(image), weights)[None]
 
 
-def _cores():
+def cores():
     """Number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

@@ -49,7 +49,7 @@ def litert_from_preset(name, local_statistics="model"):
         file, facts = _cached(_cache_path(known, local_statistics))
     if file is None:
         return None
-    choice = {key: metadata[key] for key in ("select", "best_pair")}
+    choice = {key: metadata[key] for key in ("select", "best_pair") if key in metadata}
     return LiteRTModel(file, **facts, **choice)
 
 
@@ -129,7 +129,7 @@ def _is_bundled(metadata, known, local_statistics):
     return (
         LITERT in metadata["files"]
         and metadata["fingerprint"] == known
-        and metadata["local_statistics"] == local_statistics
+        and metadata.get("local_statistics") == local_statistics
     )
 
 

@@ -94,12 +94,20 @@ def test_every_combination(
 def test_fixed_size(model, format, images, photo, tmp_path):
     path = tmp_path / f"model{SUFFIXES[format]}"
     report = export.export_as(
-        model, path, format, output=(2, 0), size=(21, 30), photo=photo
+        model,
+        path,
+        format,
+        output=(2, 0),
+        size=(21, 30),
+        local_statistics=[8, 10],
+        photo=photo,
     )
     assert report.passed and [c.size for c in report.comparisons] == [(21, 30)]
     run, image = LOAD[format](path), images(1, 21, 30)
-    expected = model.restore(image, select=(2, 0), tile=None, engine="keras").image
-    np.testing.assert_allclose(run(images=image)["image"], expected, atol=1e-5)
+    expected = model.restore(
+        image, select=(2, 0), local_statistics=(8, 10), tile=None, engine="keras"
+    )
+    np.testing.assert_allclose(run(images=image)["image"], expected.image, atol=1e-5)
 
 
 def test_onnx_file(model, images, tmp_path):
@@ -171,24 +179,31 @@ def test_smaller_weights(wide, photo, images, tmp_path):
 
 
 class Bare(keras.layers.Layer):
-    """Padding in the form that LiteRT does not take."""
+    """Padding to an even size in a form that not every runtime takes."""
 
     def call(self, x):
         height, width = ops.shape(x)[1:3]
-        return ops.pad(x, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)))
+        return ops.pad(x, ((0, 0), (0, -height % 2), (0, -width % 2), (0, 0)))
 
 
-def test_what_does_not_convert_is_refused(photo, tmp_path):
+@pytest.mark.parametrize(
+    "format, reason",
+    [
+        ("litert", "no operator of its own for Conv2D.*features.*number of channels"),
+        ("onnx", r"does not run in onnx with an image of size \(11, 21\)"),
+    ],
+)
+def test_what_does_not_convert_is_refused(format, reason, photo, tmp_path):
     image = keras.Input((None, None, 3))
     features = keras.layers.Conv2D(3, 3, padding="same", name="features")(Bare()(image))
-    network = keras.Model(image, (image + features[:, :-1, :-1])[:, None])
+    stack = features[:, : ops.shape(image)[1], : ops.shape(image)[2]]
+    network = keras.Model(image, (image + stack)[:, None])
     network.num_heads = 1
-    path = tmp_path / "model.tflite"
+    path = tmp_path / f"model{SUFFIXES[format]}"
     path.write_bytes(b"an earlier export")
-    reason = "no operator of its own for Conv2D.*features.*number of channels"
     with pytest.raises(export.ExportError, match=reason):
-        export.to_litert(Deblurrer(network), path, photo=photo)
-    assert os.listdir(tmp_path) == ["model.tflite"]
+        export.export_as(Deblurrer(network), path, format, photo=photo)
+    assert os.listdir(tmp_path) == [path.name]
     assert path.read_bytes() == b"an earlier export"
 
 
@@ -266,6 +281,12 @@ def test_missing_package(model, suffix, package, install, tmp_path, monkeypatch)
         ("onnx", "m.onnx", {"photo": "none.png"}, "there is no such file"),
         ("openvino", "m.xml", {"output": "medoid"}, "depends on the image"),
         ("openvino", "m.xml", {"size": (0, 4)}, r"Received: size=\(0, 4\)"),
+        (
+            "litert",
+            "m.tflite",
+            {"size": 64, "weights": "full_int8", "representative_data": ["a.png"]},
+            "Received: size=64",
+        ),
         ("onnx", "m.onnx", {"weights": "int8"}, "`weights` is not an option of .*onnx"),
         ("onnx", "m.onnx", {"sise": (4, 4)}, "Did you mean 'size'"),
         ("tensorrt", "m", {}, "must be one of litert, .* Received: format='tensorrt'"),

@@ -36,6 +36,18 @@ def test_local_average_pooling(golden, case):
     np.testing.assert_allclose(pooled, expected, rtol=0, atol=1e-6)
 
 
+def test_local_average_pooling_of_many_rows():
+    layer = layers.LocalAveragePooling2D((6, 4))
+    unknown = tf.function(layer, [tf.TensorSpec((None, None, None, 2))])
+    for height in (14, 15, 16, 31, 50):  # sums are formed in blocks of rows
+        x = np.random.default_rng(0).random((2, height, 9, 2), "float32")
+        windows = np.lib.stride_tricks.sliding_window_view(x, (6, 4), axis=(1, 2))
+        padding = ((0, 0), (2, 3), (1, 2), (0, 0))
+        expected = np.pad(windows.mean(axis=(4, 5)), padding, mode="edge")
+        for call in layer, unknown:
+            np.testing.assert_allclose(call(x), expected, rtol=0, atol=1e-6)
+
+
 def test_local_average_pooling_sums_in_float32():
     layer = layers.LocalAveragePooling2D((200, 200), dtype="float16")
     x = np.full((1, 300, 300, 1), 10, "float16")  # sums overflow in float16

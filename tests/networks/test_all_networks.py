@@ -48,6 +48,7 @@ def test_official_output(official, stages, name):
         found = [HeadCombination()(stack) for stack in found]
     if isinstance(network, HINet):  # stage 1 first
         found = found[::-1]
+    assert len(found) == len(file.config["f32_vs_f64_maxabs"])
     for index, stack in enumerate(found):
         expected = file[f"out/{index}"].reshape(stack.shape)
         tolerance = 10 * file.config["f32_vs_f64_maxabs"][index]
