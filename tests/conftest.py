@@ -98,9 +98,9 @@ KINDS = [
     ),
     Kind(
         networks.HINet,
-        {"width": 4, "depth": 3, "hin_start": 1, "hin_end": 2},
+        {"width": 4, "depth": 2, "hin_start": 1, "hin_end": 1},
         {"relu_slope": 0.1},
-        4,
+        2,
         "reflect",
         losses.PSNRLoss(0.5),
     ),
@@ -123,11 +123,11 @@ KINDS = [
         {
             "width": 4,
             "num_blocks": (1, 0, 1),
-            "num_refinement_blocks": 1,
+            "num_refinement_blocks": 0,
             "attention_heads": (1, 2, 2),
         },
         {
-            "num_refinement_blocks": 2,
+            "num_refinement_blocks": 1,
             "ffn_expansion": 2,
             "use_bias": True,
             "norm": "bias_free",
