@@ -148,7 +148,7 @@ def _load(options):
     if options.engine == "keras":
         return load_preset(options.preset), keras_engine
 
-    from keras_mhdeblur.presets import PresetError, litert
+    from keras_mhdeblur.presets import litert
 
     if not litert.litert_installed():
         if options.engine == "litert":
@@ -157,7 +157,7 @@ def _load(options):
     try:
         with quiet_import():  # LiteRT says which delegate it has created
             model = litert.litert_from_preset(options.preset, options.local_statistics)
-    except PresetError as error:
+    except ValueError as error:  # a damaged preset, or a damaged LiteRT file
         raise UsageError(f"--preset {options.preset}: {one_line(error)}") from None
     if model is not None:
         return model, {}
