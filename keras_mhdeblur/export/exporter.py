@@ -28,6 +28,7 @@ def export_file(
     install,
     convert,
     load,
+    fix_batch=True,
     **facts,
 ):
     """Exports a model to a file, runs the file and writes a report beside it.
@@ -35,8 +36,7 @@ def export_file(
     Args:
         model: `Deblurrer`.
         path: path of the file.
-        output, local_statistics, size: as in `output_graph`. With a size the number
-            of images in a batch is fixed too, to one.
+        output, local_statistics, size: as in `output_graph`.
         photo: as in `parity.comparison_images`.
         format: name of the format.
         suffix: what the path must end in.
@@ -44,6 +44,7 @@ def export_file(
         install: what pip installs to have them.
         convert: function (graph, path) that writes the file and may write others.
         load: function from the path to one that runs it, as in `parity.compare`.
+        fix_batch: whether a fixed size fixes the number of images too, to one.
         facts: further arguments of `Report`.
 
     Returns:
@@ -63,9 +64,12 @@ def export_file(
     images = comparison_images(photo, size)
     path = Path(os.path.abspath(path))
     with written_aside(path.parent) as scratch:
-        batch = None if size is None else 1
         graph = output_graph(
-            model, output, local_statistics=local_statistics, size=size, batch=batch
+            model,
+            output,
+            local_statistics=local_statistics,
+            size=size,
+            batch=1 if size is not None and fix_batch else None,
         )
         convert(graph, scratch / path.name)
         report = compare(

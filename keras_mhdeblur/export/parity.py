@@ -7,6 +7,7 @@ import math
 import os
 import statistics
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -165,7 +166,7 @@ class Report:
 
 
 def compare(model, run, images, *, output, local_statistics, **facts):
-    """Runs an exported model and Keras on the same images.
+    """Runs an exported model and Keras on the same images; warns where they differ.
 
     Keras' results come from the head images (or the folded ones) that `restore`
     starts from, not from the graph that was exported.
@@ -204,12 +205,15 @@ def compare(model, run, images, *, output, local_statistics, **facts):
         comparisons.append(Comparison(image.shape[:2], differences, ms, keras_ms))
     if local_statistics == OWN:
         local_statistics = model.local_statistics
-    return Report(
+    report = Report(
         output=output,
         local_statistics=local_statistics,
         comparisons=comparisons,
         **facts,
     )
+    if not report.passed:
+        warnings.warn(f"The export differs from Keras:\n{report}", stacklevel=3)
+    return report
 
 
 def _expected(name, heads, weights, combine_heads):

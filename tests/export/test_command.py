@@ -49,6 +49,7 @@ def test_litert_file(model, preset, photos, images, tmp_path, capfd):
     np.testing.assert_allclose(found, expected.image, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:The export differs from Keras")
 def test_check(preset, tmp_path, monkeypatch):
     monkeypatch.setitem(litert.BOUNDS, "float32", Bound(max_difference=0))
     command = [preset, "--format", "litert", "-o", tmp_path / "m.tflite"]

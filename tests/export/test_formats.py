@@ -54,21 +54,22 @@ def check(model, format, images, folder, output, size=None):
     return set(found)
 
 
-# Formats and local statistics of the quick test. LiteRT files of all networks are in
-# tests/networks, and all formats below.
+# Format, local statistics and size of the quick test. LiteRT files of all networks are
+# in tests/networks, and all formats below.
 COVERING = {
-    "NAFNet": ("openvino", (8, 12)),
-    "HINet": ("openvino", None),
-    "MPRNet": ("openvino", None),
-    "Restormer": ("openvino", None),
-    "XYDeblur": ("onnx", None),
+    "NAFNet": ("openvino", (8, 12), None),
+    "HINet": ("openvino", None, None),
+    # OpenVINO gets it wrong where the number of images is fixed, too.
+    "MPRNet": ("openvino", None, (21, 30)),
+    "Restormer": ("openvino", None, None),
+    "XYDeblur": ("onnx", None, None),
 }
 
 
 def test_network(kind, images, tmp_path):
-    format, local_statistics = COVERING[kind.cls.__name__]
+    format, local_statistics, size = COVERING[kind.cls.__name__]
     model = Deblurrer(kind.small(), local_statistics=local_statistics)
-    names = check(model, format, images, tmp_path, "all")
+    names = check(model, format, images, tmp_path, "all", size)
     assert names == {"image", "hypotheses", "uncertainty"}
 
 
