@@ -11,6 +11,7 @@ from keras_mhdeblur.export.graphs import INPUT_NAME, OWN, check_size
 from keras_mhdeblur.export.parity import EXACT, Bound, crop_or_mirror, pixels_of
 from keras_mhdeblur.export.tracing import write_saved_model
 from keras_mhdeblur.inference.litert_model import cores
+from keras_mhdeblur.layers.static_shapes import static_shapes
 
 BOUNDS = {
     "float32": EXACT,
@@ -118,7 +119,8 @@ def load_litert(path):
 
 def _convert(graph, weights, samples):
     with tempfile.TemporaryDirectory() as scratch:
-        write_saved_model(graph, scratch)
+        with static_shapes():
+            write_saved_model(graph, scratch)
         converter = tf.lite.TFLiteConverter.from_saved_model(scratch)
         spec = converter.target_spec
         spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]

@@ -4,6 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_mhdeblur.layers.static_shapes import static_shapes_wanted
+
 # Rows that one matrix product sums; 8 to 64 take about the same time.
 _BLOCK = 16
 
@@ -73,10 +75,11 @@ def _sliding_mean(x, window, axis):
     window = ops.minimum(window, size)
     valid = size - window + 1
     start = ops.clip(ops.arange(size) - (size - valid) // 2, 0, valid - 1)
-    if axis == 1:
+    if axis == 1 and not static_shapes_wanted():
         sums = _sums_of_rows(x)
     else:
-        sums = ops.cumsum(ops.pad(x, ((0, 0), (0, 0), (1, 0), (0, 0))), axis=2)
+        zero_first = [(1, 0) if index == axis else (0, 0) for index in range(4)]
+        sums = ops.cumsum(ops.pad(x, zero_first), axis=axis)
     total = ops.take(sums, start + window, axis=axis) - ops.take(sums, start, axis=axis)
     return total / ops.cast(window, x.dtype)
 

@@ -29,19 +29,16 @@ class PadToMultiple(keras.layers.Layer):
         self.mode = mode
 
     def call(self, x):
-        height, width = ops.shape(x)[1:3]
-        # No remainders or quotients of negative numbers: ONNX has others.
-        bottom, right = (
-            (self.multiple - size % self.multiple) % self.multiple
-            for size in (height, width)
-        )
-        if self.mode == "reflect":
-            x = ops.take(x, _mirrored_indices(height, height + bottom), axis=1)
-            return ops.take(x, _mirrored_indices(width, width + right), axis=2)
-        y = ops.pad(x, ((0, 0), (0, bottom), (0, right), (0, 0)))
-        # A pad of unknown amount loses the number of channels, and LiteRT then needs
-        # Flex operators; the reshape states it again.
-        return ops.reshape(y, (-1, height + bottom, width + right, x.shape[-1]))
+        size, padded_size = ops.shape(x)[1:3], _padded_size(x, self.multiple)
+        for axis, old, new in zip((1, 2), size, padded_size):
+            if self.mode == "reflect":
+                indices = _mirrored_indices(old, new)
+            else:
+                # Behind the last row is one of zeros, taken as often as needed.
+                x = ops.pad(x, [(0, int(axis == index)) for index in range(4)])
+                indices = ops.minimum(ops.arange(new), old)
+            x = ops.take(x, indices, axis=axis)
+        return x
 
     def compute_output_shape(self, input_shape):
         batch, *size, channels = input_shape
@@ -54,6 +51,19 @@ class PadToMultiple(keras.layers.Layer):
             "multiple": self.multiple,
             "mode": self.mode,
         }
+
+
+def _padded_size(x, multiple):
+    """Height and width of (B, H, W, C), rounded up to multiples.
+
+    Known ones are numbers. Others are those of a tensor of that size: LiteRT infers
+    it, but nothing from arithmetic with sizes (see `static_shapes`).
+    """
+    size = ops.shape(x)[1:3]
+    if multiple == 1 or all(isinstance(number, int) for number in size):
+        return [number + -number % multiple for number in size]
+    cells = ops.tile(x[:, ::multiple, ::multiple, :1], (1, 1, 1, multiple**2))
+    return ops.shape(ops.nn.depth_to_space(cells, multiple))[1:3]
 
 
 def _mirrored_indices(size, padded_size):

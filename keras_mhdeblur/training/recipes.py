@@ -45,8 +45,16 @@ _LOSSES = {
 _OPTIMIZERS = {"TorchAdamW": TorchAdamW, "AdamW": keras.optimizers.AdamW}
 _NETWORKS = {name: getattr(networks, name) for name in networks.__all__}
 _SECTIONS = ("network", "model", "data", "loss", "optimizer", "learning_rate")
-_VALUES = ("seed", "steps", "steps_per_epoch", "metrics", "progressive")
-_OPTIONAL = ("model", "loss", "metrics", "progressive")
+_VALUES = (
+    "seed",
+    "dtype_policy",
+    "steps",
+    "steps_per_epoch",
+    "metrics",
+    "progressive",
+)
+_OPTIONAL = ("model", "loss", "dtype_policy", "metrics", "progressive")
+_DTYPE_POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
 def load_recipe(path, settings=()):
@@ -110,6 +118,12 @@ def check_recipe(recipe):
     _check_arguments(
         WarmupHoldCosine, recipe["learning_rate"], "learning_rate", ("total_steps",)
     )
+    policy = recipe.get("dtype_policy", "float32")
+    if policy not in _DTYPE_POLICIES:
+        raise ValueError(
+            f"`dtype_policy` must be one of {', '.join(_DTYPE_POLICIES)}. "
+            f"Received: dtype_policy={policy!r}"
+        )
     for name in recipe.get("metrics", ()):
         _chosen(_METRICS, name, "metrics")
     for stage in recipe.get("progressive", ()):
@@ -136,8 +150,13 @@ def save_recipe(recipe, path):
 def build_model(recipe):
     """The compiled `Deblurrer` of a recipe, with fresh weights from its seed."""
     keras.utils.set_random_seed(recipe["seed"])
-    network = _make(_NETWORKS, recipe["network"], "network")
-    model = Deblurrer(network, **recipe.get("model", {}))
+    usual_policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(recipe.get("dtype_policy", usual_policy))
+    try:
+        network = _make(_NETWORKS, recipe["network"], "network")
+        model = Deblurrer(network, **recipe.get("model", {}))
+    finally:
+        keras.config.set_dtype_policy(usual_policy)
     schedule = WarmupHoldCosine(**recipe["learning_rate"], total_steps=recipe["steps"])
     optimizer = {**recipe["optimizer"], "learning_rate": schedule}
     model.compile(

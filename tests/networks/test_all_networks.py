@@ -6,11 +6,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from ai_edge_litert.interpreter import Interpreter
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-from keras_mhdeblur import Deblurrer
+from keras_mhdeblur import Deblurrer, export
 from keras_mhdeblur.layers import HeadCombination
-from keras_mhdeblur.networks import HINet, MPRNet
+from keras_mhdeblur.networks import HINet, MPRNet, NAFNet
 
 
 @pytest.mark.parametrize(
@@ -159,6 +159,42 @@ def test_mixed_precision_keeps_the_image(
             layer.set_weights([0 * weight for weight in layer.get_weights()])
     for stack in stages(mixed(image * 0 + 1 / 3)):
         np.testing.assert_allclose(stack, 1 / 3, atol=1e-7)
+
+
+def test_litert_plans_memory_ahead(kind, local, images, tmp_path):
+    """Before it runs, LiteRT knows all sizes but those of the crop at the end."""
+    if kind.cls is not NAFNet:
+        pytest.skip("not yet")
+    path = tmp_path / "model.tflite"
+    export.to_litert(Deblurrer(local), path, "heads", photo=images(1, 16, 24)[0])
+    interpreter = Interpreter(
+        str(path),
+        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+    )
+    (argument,) = interpreter.get_input_details()
+    interpreter.resize_tensor_input(argument["index"], (1, 21, 30, 3))
+    interpreter.allocate_tensors()
+    planned = sizes_of_tensors(interpreter)
+    interpreter.set_tensor(argument["index"], images(1, 21, 30))
+    interpreter.invoke()
+    surprises = {
+        index
+        for index, size in sizes_of_tensors(interpreter).items()
+        if size != planned.get(index)
+    }
+    names = [
+        entry["op_name"]
+        for entry in interpreter._get_ops_details()
+        if surprises & set(entry["outputs"])
+    ]
+    assert names == ["STRIDED_SLICE", "RESHAPE", "TRANSPOSE", "ADD"]
+
+
+def sizes_of_tensors(interpreter):
+    return {
+        entry["index"]: tuple(entry["shape"])
+        for entry in interpreter.get_tensor_details()
+    }
 
 
 def test_training_step_moves_all_weights(kind, images):

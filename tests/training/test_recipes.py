@@ -8,6 +8,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from keras_mhdeblur.presets import from_preset, save_to_preset
 from keras_mhdeblur.presets.zoo import builtin_presets
 from keras_mhdeblur.training import recipes
 
@@ -162,6 +163,16 @@ def test_the_model_is_what_the_recipe_says():
     assert optimizer.global_clipnorm == 0.01 and optimizer.ema_momentum == 0.5
     rates = [float(optimizer._learning_rate(step)) for step in (0, 1, 6)]
     np.testing.assert_allclose(rates, [1e-2, 1e-2, 1e-7], rtol=1e-3)
+
+
+def test_mixed_precision_is_of_the_training_only(tmp_path):
+    model = recipes.build_model({**TINY, "dtype_policy": "mixed_bfloat16"})
+    assert model.network.get_layer("intro").compute_dtype == "bfloat16"
+    assert keras.config.dtype_policy().name == "float32"
+    save_to_preset(model, tmp_path)
+    assert from_preset(tmp_path).network.get_layer("intro").compute_dtype == "float32"
+    with pytest.raises(ValueError, match="Received: dtype_policy='bfloat16'"):
+        recipes.check_recipe({**TINY, "dtype_policy": "bfloat16"})
 
 
 def test_the_seed_gives_the_first_weights():
