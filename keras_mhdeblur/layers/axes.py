@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_mhdeblur.layers.heads import as_stack, fold_conv, head_conv
+from keras_mhdeblur.layers.static_shapes import crop
 
 
 @keras.saving.register_keras_serializable(package="keras_mhdeblur")
@@ -130,9 +131,8 @@ class FoldedAxisOutput(keras.layers.Layer):
         self.conv2.build(rotated_shape)
 
     def call(self, features, rotated, image):
-        height, width = ops.shape(image)[1:3]
         residual = self.conv1(features) + _rotated_back(self.conv2(rotated))
-        return ops.expand_dims(image + residual[:, :height, :width], 1)
+        return ops.expand_dims(image + crop(residual, image, axis=1), 1)
 
     def compute_output_shape(self, features_shape, rotated_shape, image_shape):
         return (image_shape[0], 1, *image_shape[1:])

@@ -1,7 +1,8 @@
 """Cropping of padding."""
 
 import keras
-from keras import ops
+
+from keras_mhdeblur.layers.static_shapes import crop
 
 
 @keras.saving.register_keras_serializable(package="keras_mhdeblur")
@@ -21,8 +22,7 @@ class CropStack(keras.layers.Layer):
         super().__init__(**{**kwargs, "dtype": "float32"})
 
     def call(self, stack, image):
-        height, width = ops.shape(image)[1:3]
-        return stack[:, :, :height, :width]
+        return crop(stack, image, axis=2)
 
     def compute_output_shape(self, stack_shape, image_shape):
         return (*stack_shape[:2], *image_shape[1:3], stack_shape[4])

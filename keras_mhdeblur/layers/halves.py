@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_mhdeblur.layers.static_shapes import reshape
+
 
 class _Halves(keras.layers.Layer):
     def __init__(self, axis, **kwargs):
@@ -27,12 +29,8 @@ class SplitHalves(_Halves):
     """
 
     def call(self, x):
-        height, width = ops.shape(x)[1:3]
-        if self.axis == 1:
-            return ops.reshape(x, (-1, height // 2, width, x.shape[3]))
-        x = ops.reshape(x, (-1, height, 2, width // 2, x.shape[3]))
-        x = ops.transpose(x, (0, 2, 1, 3, 4))
-        return ops.reshape(x, (-1, height, width // 2, x.shape[4]))
+        halves = ops.stack(ops.split(x, 2, axis=self.axis), axis=1)
+        return reshape(halves, (-1, *ops.shape(halves)[2:]))
 
     def compute_output_shape(self, input_shape):
         return _moved_factor(input_shape, self.axis, 0)
@@ -49,12 +47,8 @@ class JoinHalves(_Halves):
     """
 
     def call(self, x):
-        height, width = ops.shape(x)[1:3]
-        if self.axis == 1:
-            return ops.reshape(x, (-1, 2 * height, width, x.shape[3]))
-        x = ops.reshape(x, (-1, 2, height, width, x.shape[3]))
-        x = ops.transpose(x, (0, 2, 1, 3, 4))
-        return ops.reshape(x, (-1, height, 2 * width, x.shape[4]))
+        halves = reshape(x, (-1, 2, *ops.shape(x)[1:]))
+        return ops.concatenate([halves[:, 0], halves[:, 1]], axis=self.axis)
 
     def compute_output_shape(self, input_shape):
         return _moved_factor(input_shape, 0, self.axis)

@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_mhdeblur.combination import pair_indices
+from keras_mhdeblur.layers.static_shapes import crop, reshape
 
 
 @keras.saving.register_keras_serializable(package="keras_mhdeblur")
@@ -131,8 +132,8 @@ def as_stack(residuals, image):
     height, width = ops.shape(image)[1:3]
     channels = image.shape[-1]
     num_heads = residuals.shape[-1] // channels
-    stack = residuals[:, :height, :width]
-    stack = ops.reshape(stack, (-1, height, width, num_heads, channels))
+    stack = crop(residuals, image, axis=1)
+    stack = reshape(stack, (-1, height, width, num_heads, channels))
     return ops.transpose(stack, (0, 3, 1, 2, 4))
 
 

@@ -3,6 +3,8 @@
 import contextlib
 import contextvars
 
+from keras import ops
+
 _WANTED = contextvars.ContextVar("static_shapes", default=False)
 
 
@@ -11,10 +13,12 @@ def static_shapes():
     """Layers called inside take forms whose sizes LiteRT infers from the input's.
 
     Then it plans all memory when the input is resized. What follows an operator whose
-    size depends on arithmetic with sizes has memory of its own instead, which is
-    never shared: three times as much of it, and three times the seconds for the
-    first image of a size. It infers through slices with constant ends, `arange` of
-    a size, and gathers.
+    size it cannot infer has memory of its own instead, which is never shared: three
+    times as much of it, and three times the seconds for the first image of a size.
+
+    It infers sizes that are read off a tensor, slices with constant ends, `arange` of
+    a size, gathers, and shapes that are concatenated of sizes; but nothing from
+    arithmetic with sizes, nor from sizes that are stacked, as Keras does it.
     """
     token = _WANTED.set(True)
     try:
@@ -26,3 +30,25 @@ def static_shapes():
 def static_shapes_wanted():
     """Whether the call is inside `static_shapes`."""
     return _WANTED.get()
+
+
+def reshape(x, shape):
+    """`ops.reshape`, in the form that is wanted."""
+    if static_shapes_wanted():
+        shape = ops.concatenate([ops.reshape(size, (1,)) for size in shape])
+    return ops.reshape(x, shape)
+
+
+def crop(x, image, axis):
+    """Crops two axes at their ends to the height and width of an image, (B, H, W, C).
+
+    Args:
+        x: tensor to crop.
+        image: the image.
+        axis: the first of the two axes.
+    """
+    height, width = ops.shape(image)[1:3]
+    if static_shapes_wanted():
+        x = ops.take(x, ops.arange(height), axis=axis)
+        return ops.take(x, ops.arange(width), axis=axis + 1)
+    return x[(slice(None),) * axis + (slice(height), slice(width))]

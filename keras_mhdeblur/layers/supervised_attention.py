@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_mhdeblur.layers.static_shapes import reshape
+
 
 @keras.saving.register_keras_serializable(package="keras_mhdeblur")
 class SupervisedAttention(keras.layers.Layer):
@@ -45,9 +47,8 @@ class SupervisedAttention(keras.layers.Layer):
     def call(self, features, stack):
         height, width = ops.shape(stack)[2:4]
         images = ops.transpose(stack, (0, 2, 3, 1, 4))
-        images = ops.reshape(
-            images, (-1, height, width, stack.shape[1] * stack.shape[4])
-        )
+        channels = stack.shape[1] * stack.shape[4]
+        images = reshape(images, (-1, height, width, channels))
         return features + self.conv(features) * self.mask(images)
 
     def compute_output_shape(self, features_shape, stack_shape):
