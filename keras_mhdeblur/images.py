@@ -1,15 +1,32 @@
 """Photos in and out: files and arrays to float pixels, and back without loss."""
 
+import contextlib
 import dataclasses
 import io
 import os
-import struct
+import re
+import uuid
 import warnings
-import zlib
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
+
+from keras_mhdeblur.lossless import (
+    BITS,
+    PHOTOMETRIC,
+    WHITE_IS_ZERO,
+    encode_png,
+    encode_tiff,
+    read_sixteen_bits,
+)
+
+# Of photos. Others are never opened: Pillow gives EPS to another program, for one.
+FORMATS = (
+    *("JPEG", "MPO", "PNG", "TIFF", "WEBP", "AVIF", "HEIF", "JPEG2000"),
+    *("BMP", "GIF", "PPM", "TGA"),
+)
+ANIMATED_FORMATS = ("AVIF", "GIF", "HEIF", "PNG", "WEBP")
 
 ORIENTATION_TAG = 0x0112
 # Tags that say how a TIFF stores its pixels; they would lie about any other file.
@@ -17,7 +34,11 @@ LAYOUT_TAGS = {
     *(*range(254, 260), 262, 266, 273, *range(277, 280), 284, 317, 320),
     *(*range(322, 326), 330, 338, 339, 347, 700, 34377, 34675),
 }
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+# The repetitions are bounded, or a hostile file could keep the search busy for hours.
+XMP_ORIENTATION = re.compile(
+    rb"""tiff:Orientation=("[^"]{0,99}"|'[^']{0,99}')"""
+    rb"""|<tiff:Orientation>[^<]{0,99}</tiff:Orientation>"""
+)
 # Floats of a resized or decoded image overshoot [0, 1] by rounding, not by more.
 RANGE_TOLERANCE = 1e-4
 
@@ -47,6 +68,8 @@ class Photo:
         gray: whether the file has one colour channel; the three are equal then.
         icc_profile: ICC profile of the pixels, bytes or None.
         exif: EXIF block without the orientation, bytes or None.
+        xmp: XMP packet without the orientation, bytes or None.
+        notes: what of the file is not kept, a line each.
     """
 
     pixels: np.ndarray
@@ -55,6 +78,8 @@ class Photo:
     gray: bool = False
     icc_profile: bytes | None = None
     exif: bytes | None = None
+    xmp: bytes | None = None
+    notes: tuple[str, ...] = ()
 
     def to_array(self):
         """The image as a file holds it.
@@ -71,11 +96,13 @@ class Photo:
 
 
 def read_image(path):
-    """Reads an image file of any format that Pillow reads.
+    """Reads a photo: JPEG, PNG, TIFF, WebP, AVIF, JPEG 2000, BMP, GIF, PPM or TGA.
 
-    The EXIF orientation is applied, palettes and CMYK become RGB (through the
-    file's ICC profile if it has one), a file with several frames gives its first.
-    PNGs of 16 bits keep them; other formats keep 16 bits if they are gray.
+    The contents count, not the suffix. The EXIF orientation is applied, palettes and
+    CMYK become RGB (CMYK through the file's ICC profile if it has one), a TIFF of
+    several pages gives the first. 16 bits are kept of PNG and TIFF files, and of gray
+    ones of other formats. HEIC files are read after the package pillow-heif has
+    registered itself with Pillow.
 
     Args:
         path: path of the file.
@@ -84,46 +111,95 @@ def read_image(path):
         `Photo`.
 
     Raises:
-        ImageFileError: if the file is missing, empty, a folder, truncated, corrupt
-            or no image.
+        ImageFileError: if the file is missing, empty, a folder or device, truncated,
+            corrupt, animated or no photo, or has more pixels than `pixel_limit` (by
+            default Pillow's, 179 million).
     """
     path = Path(path)
     if path.is_dir():
         raise ImageFileError(path, "it is a folder")
+    if path.exists() and not path.is_file():
+        # Reading could wait for ever, or never end.
+        raise ImageFileError(path, "it is no ordinary file")
     try:
-        data = path.read_bytes()
+        file = open(path, "rb")
     except FileNotFoundError:
-        raise ImageFileError(path, "there is no such file") from None
+        link = "it is a link to a file that does not exist"
+        reason = link if path.is_symlink() else "there is no such file"
+        raise ImageFileError(path, reason) from None
     except OSError as error:
         raise ImageFileError(path, error.strerror or str(error)) from None
-    if not data:
-        raise ImageFileError(path, "it is empty (0 bytes)")
-    try:
-        with warnings.catch_warnings():
-            # Of large photos, which are what this is for (Pillow's hard limit
-            # remains), and of damaged metadata.
-            warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data)) as image:
-                # Pillow has no 16-bit mode but gray, and would cut to 8 bits.
-                array = _decode_png16_with_tensorflow(data) if _is_png16(data) else None
-                return photo_from_pil(image, array)
-    except UnidentifiedImageError:
-        reason = "it is not an image in a format that Pillow reads"
-    except (MemoryError, ImportError):
-        raise
-    except Exception as error:
-        # Decoders raise nearly anything on broken data (OSError, SyntaxError,
-        # struct.error, IndexError, ...).
-        detail = " ".join(str(error).split()) or type(error).__name__
-        reason = f"it is broken ({detail})"
+    with file:
+        if not os.fstat(file.fileno()).st_size:
+            raise ImageFileError(path, "it is empty (0 bytes)")
+        try:
+            with warnings.catch_warnings():
+                # Of large photos, which are what this is for (Pillow's hard limit
+                # remains), and of damaged metadata.
+                warnings.simplefilter("ignore")
+                return _read_photo(file)
+        except UnidentifiedImageError:
+            reason = "it is not an image of a kind that can be read"
+        except _AnimatedError:
+            reason = "it is animated; only still pictures are restored"
+        except Image.DecompressionBombError as error:
+            reason = f"it has too many pixels ({error})"
+        except MemoryError:
+            raise
+        except Exception as error:
+            # Decoders raise nearly anything on broken data (OSError, SyntaxError,
+            # struct.error, IndexError, ...).
+            detail = " ".join(str(error).split()) or type(error).__name__
+            reason = f"it is broken ({detail})"
     raise ImageFileError(path, reason)
+
+
+class _AnimatedError(Exception):
+    pass
+
+
+def _read_photo(file):
+    Image.init()
+    formats = [name for name in FORMATS if name in Image.OPEN]
+    with Image.open(file, formats=formats) as image:
+        several = getattr(image, "is_animated", False)
+        if several and image.format in ANIMATED_FORMATS:
+            raise _AnimatedError
+        photo = photo_from_pil(image, read_sixteen_bits(image, file))
+        notes = photo.notes
+        if image.format == "TIFF":
+            if several:
+                notes += ("only the first page is restored",)
+            if photo.depth == 8 and 16 in image.tag_v2.get(BITS, ()):
+                notes += ("8 of its 16 bits are kept",)
+    return dataclasses.replace(photo, notes=notes)
+
+
+@contextlib.contextmanager
+def pixel_limit(pixels):
+    """Sets how many pixels an image file may have, while the context lasts.
+
+    Small files can unfold to images that fill the memory. The limit is Pillow's, and
+    so is the process'.
+
+    Args:
+        pixels: a number.
+    """
+    before = Image.MAX_IMAGE_PIXELS
+    # Pillow refuses from twice this number on.
+    Image.MAX_IMAGE_PIXELS = pixels // 2
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
 
 
 def write_image(path, photo):
     """Writes a photo in the format of the path's suffix.
 
-    PNG keeps everything: 16 bits, alpha, gray, ICC profile and EXIF. Other formats
-    are written with 8 bits. A file appears whole or not at all.
+    PNG and TIFF keep everything: 16 bits, alpha, gray, ICC profile, EXIF and XMP. Other
+    formats are written with 8 bits, JPEG and WebP with quality 95. A file appears whole
+    or not at all.
 
     Args:
         path: path of the file; its folder must exist.
@@ -141,28 +217,48 @@ def write_image(path, photo):
             "`path` must end in the suffix of an image format that can be written, "
             f"for example .png. Received: path={path}"
         )
-    if image_format == "PNG" and photo.depth == 16:
-        data = _encode_png16_with_tensorflow(photo.to_array())
-        data = _insert_metadata(data, photo.icc_profile, photo.exif)
-        write_atomically(path, data)
-        return
-    if photo.depth == 16:
-        alpha = photo.alpha
-        alpha = None if alpha is None else from_float(alpha / 65535.0, "uint8")
-        photo = dataclasses.replace(photo, depth=8, alpha=alpha)
-    options = {"icc_profile": photo.icc_profile, "exif": photo.exif}
-    options = {name: value for name, value in options.items() if value is not None}
-    if image_format == "JPEG":
-        options.update(quality=95, subsampling=0)
-    file = io.BytesIO()
+    metadata = {"icc_profile": photo.icc_profile, "exif": photo.exif, "xmp": photo.xmp}
     try:
-        Image.fromarray(photo.to_array()).save(file, format=image_format, **options)
+        if photo.gray and photo.icc_profile and _stored_as_rgb(image_format, photo):
+            raise ValueError("its colour profile is of gray images")
+        if image_format in ("PNG", "TIFF"):
+            data = _encode_whole(image_format, photo, metadata)
+        else:
+            data = _encode_with_pillow(image_format, photo, metadata)
     except (OSError, ValueError) as error:
         raise ValueError(
             f"{image_format} files cannot hold this image ({error}); PNG files can. "
             f"Received: path={path}"
         ) from error
-    write_atomically(path, file.getvalue())
+    write_atomically(path, data)
+
+
+def _encode_whole(image_format, photo, metadata):
+    array = photo.to_array()
+    array = array[..., None] if array.ndim == 2 else array
+    if image_format == "PNG":
+        return encode_png(array, **metadata)
+    return encode_tiff(array, **metadata)
+
+
+def _stored_as_rgb(image_format, photo):
+    deep_alpha = photo.depth == 16 and photo.alpha is not None
+    return image_format in ("AVIF", "WEBP") or image_format == "TIFF" and deep_alpha
+
+
+def _encode_with_pillow(image_format, photo, metadata):
+    if photo.depth == 16:
+        alpha = photo.alpha
+        alpha = None if alpha is None else from_float(alpha / 65535.0, "uint8")
+        photo = dataclasses.replace(photo, depth=8, alpha=alpha)
+    options = {name: value for name, value in metadata.items() if value is not None}
+    if image_format == "JPEG":
+        options.update(quality=95, subsampling=0)
+    if image_format == "WEBP":
+        options.update(quality=95, exact=True)  # colours below alpha 0 too
+    file = io.BytesIO()
+    Image.fromarray(photo.to_array()).save(file, format=image_format, **options)
+    return file.getvalue()
 
 
 def write_atomically(path, data):
@@ -173,7 +269,8 @@ def write_atomically(path, data):
         data: bytes.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Not of the file's name, which may be as long as names can be.
+    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
         temporary.write_bytes(data)
         os.replace(temporary, path)
@@ -246,6 +343,16 @@ def from_float(pixels, dtype):
     return pixels.astype(dtype)
 
 
+def srgb_to_linear(x):
+    """Light, in [0, 1], of sRGB values in [0, 1] (IEC 61966-2-1)."""
+    return np.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4)
+
+
+def linear_to_srgb(x):
+    """sRGB values, in [0, 1], of light in [0, 1] (IEC 61966-2-1)."""
+    return np.where(x <= 0.0031308, 12.92 * x, 1.055 * x ** (1 / 2.4) - 0.055)
+
+
 def photo_from_pil(image, array=None):
     """Makes a `Photo` of a PIL image, its EXIF orientation applied.
 
@@ -262,10 +369,16 @@ def photo_from_pil(image, array=None):
     # First, for it turns a TIFF upright and drops the orientation.
     image.load()
     orientation, exif = _orientation_and_exif(image)
+    notes = ()
     if array is None:
-        image = _to_plain_mode(image)
-        array = _array_of_plain_mode(image)
-    array = _upright(array if array.ndim == 3 else array[..., None], orientation)
+        plain, notes = _to_plain_mode(image)
+        array = _array_of_plain_mode(plain)
+        array = array if array.ndim == 3 else array[..., None]
+    if array.dtype == np.uint16 and "transparency" in image.info:
+        clear = array == np.asarray(image.info["transparency"])
+        alpha = np.where(clear.all(axis=-1, keepdims=True), 0, 65535)
+        array = np.concatenate([array, alpha.astype("uint16")], axis=-1)
+    array = _upright(array, orientation)
     gray = array.shape[-1] <= 2
     colours = 1 if gray else 3
     profile = image.info.get("icc_profile")
@@ -283,14 +396,16 @@ def photo_from_pil(image, array=None):
         gray=gray,
         icc_profile=profile,
         exif=exif,
+        xmp=_xmp(image),
+        notes=notes,
     )
 
 
 def _to_plain_mode(image):
-    """The image in mode L, LA, RGB, RGBA or a deep gray mode."""
+    """The image in mode L, LA, RGB, RGBA or a deep gray mode; and notes."""
     mode = image.mode
     if mode.startswith("I") or mode == "F":
-        return image
+        return image, ()
     transparent = "transparency" in image.info
     if mode in ("1", "L", "LA", "La"):
         plain = "LA" if transparent or mode in ("LA", "La") else "L"
@@ -298,7 +413,7 @@ def _to_plain_mode(image):
         plain = "RGBA" if transparent or mode in ("PA", "RGBA", "RGBa") else "RGB"
     else:
         return _to_rgb(image)
-    return image if mode == plain else image.convert(plain)
+    return (image if mode == plain else image.convert(plain)), ()
 
 
 def _to_rgb(image):
@@ -306,22 +421,27 @@ def _to_rgb(image):
     profile = image.info.get("icc_profile")
     if profile and image.mode == "CMYK":
         try:
-            return ImageCms.profileToProfile(
+            converted = ImageCms.profileToProfile(
                 image,
                 ImageCms.ImageCmsProfile(io.BytesIO(profile)),
                 ImageCms.createProfile("sRGB"),
                 outputMode="RGB",
             )
+            return converted, ("CMYK is converted to RGB by its colour profile",)
         except (ImageCms.PyCMSError, OSError):
             pass
-    return image.convert("RGB")
+    note = f"{image.mode} is converted to RGB, without a colour profile"
+    return image.convert("RGB"), (note,)
 
 
 def _array_of_plain_mode(image):
     """uint8, uint16 or float32 array of an image in a plain mode."""
     array = np.asarray(image)
     if image.mode.startswith("I;16"):
-        return array.astype("uint16")
+        array = array.astype("uint16")
+        # Pillow turns other negatives positive, but not these.
+        tags = getattr(image, "tag_v2", {})
+        return 65535 - array if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO else array
     limit = {"I": 65535, "F": 1}.get(image.mode)
     if limit is None:
         return array
@@ -348,6 +468,12 @@ def _orientation_and_exif(image):
         return 1, None
 
 
+def _xmp(image):
+    """XMP packet without an orientation, which would turn the upright image again."""
+    xmp = image.info.get("xmp")
+    return XMP_ORIENTATION.sub(b"", xmp) if isinstance(xmp, bytes) and xmp else None
+
+
 def _upright(array, orientation):
     """Turns (H, W, C) the way an EXIF orientation says."""
     if orientation in (5, 6, 7, 8):
@@ -357,36 +483,3 @@ def _upright(array, orientation):
     if orientation in (3, 4, 7, 8):
         array = array[::-1]
     return array
-
-
-def _is_png16(data):
-    return data.startswith(PNG_SIGNATURE) and data[24:25] == b"\x10"
-
-
-def _decode_png16_with_tensorflow(data):
-    import tensorflow as tf
-
-    return tf.io.decode_png(data, dtype=tf.uint16).numpy()
-
-
-def _encode_png16_with_tensorflow(array):
-    import tensorflow as tf
-
-    array = array[..., None] if array.ndim == 2 else array
-    return tf.io.encode_png(array).numpy()
-
-
-def _insert_metadata(png, icc_profile, exif):
-    """Adds iCCP and eXIf chunks behind the header of a PNG."""
-    chunks = b""
-    if icc_profile is not None:
-        chunks += _png_chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(icc_profile))
-    if exif is not None:
-        chunks += _png_chunk(b"eXIf", exif.removeprefix(b"Exif\0\0"))
-    header = len(PNG_SIGNATURE) + 25
-    return png[:header] + chunks + png[header:]
-
-
-def _png_chunk(kind, data):
-    checksum = zlib.crc32(kind + data)
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", checksum)

@@ -14,8 +14,8 @@ WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 256, 257, 258, 259, 262
 OFFSETS, SAMPLES, ROWS, LENGTHS, PLANES = 273, 277, 278, 279, 284
 PREDICTOR, EXTRA, XMP, PROFILE = 317, 338, 700, 34675
 EXIF, GPS, INTEROPERABILITY = 0x8769, 0x8825, 0xA005
-DEFLATE, DIFFERENCES, BLACK_IS_ZERO, RGB, PLAIN_ALPHA = 8, 2, 1, 2, 2
-SEPARATE_PLANES = 2
+WHITE_IS_ZERO, BLACK_IS_ZERO, RGB = 0, 1, 2
+DEFLATE, DIFFERENCES, PLAIN_ALPHA, SEPARATE_PLANES = 8, 2, 2, 2
 
 
 def read_sixteen_bits(image, file):
@@ -134,8 +134,8 @@ def encode_tiff(array, icc_profile=None, exif=None, xmp=None):
         array = array[..., [0, 0, 0, 1]]
     height, width, channels = array.shape
     differences = np.diff(array, axis=1, prepend=array.dtype.type(0))
-    data = differences.astype(array.dtype.newbyteorder("<")).tobytes()
-    data = zlib.compress(data)
+    data = differences.astype(array.dtype.newbyteorder("<"))
+    data = zlib.compress(data.tobytes())
     tags = ImageFileDirectory_v2(b"II*\0\0\0\0\0")
     if exif is not None:
         _add_exif(tags, exif)

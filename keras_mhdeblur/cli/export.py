@@ -82,6 +82,14 @@ def add_parser(commands):
         help="of saved_model: the version to write (default: 1)",
     )
     add(
+        "--warm-up",
+        type=_size,
+        nargs="+",
+        metavar="HxW",
+        help="of saved_model: sizes of images that the server runs when it loads the "
+        "model, so that the first photo of such a size does not wait",
+    )
+    add(
         "--photo",
         metavar="FILE",
         help="a blurry photo to compare on (default: one that comes with the package)",
@@ -123,6 +131,7 @@ def _export(options):
         "size": options.size,
         "weights": options.weights,
         "version": options.version,
+        "warm_up_sizes": options.warm_up,
         "photo": options.photo,
         "representative_data": _representative(options.representative),
     }

@@ -7,7 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from keras_mhdeblur.data.folders import SUFFIXES
-from keras_mhdeblur.images import from_float, read_image, to_float
+from keras_mhdeblur.images import (
+    from_float,
+    linear_to_srgb,
+    read_image,
+    srgb_to_linear,
+    to_float,
+)
 
 
 def blur_from_frames(frames, gamma=2.2):
@@ -113,7 +119,7 @@ def open_frames(source):
 
 def _response(gamma):
     if isinstance(gamma, str) and gamma == "srgb":
-        return _srgb_to_linear, _linear_to_srgb
+        return srgb_to_linear, linear_to_srgb
     if isinstance(gamma, (tuple, list)) and len(gamma) == 2:
         if all(callable(function) for function in gamma):
             return gamma
@@ -123,14 +129,6 @@ def _response(gamma):
         "`gamma` must be a positive number, 'srgb', or two functions. "
         f"Received: gamma={gamma!r}"
     )
-
-
-def _srgb_to_linear(x):
-    return np.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4)
-
-
-def _linear_to_srgb(x):
-    return np.where(x <= 0.0031308, 12.92 * x, 1.055 * x ** (1 / 2.4) - 0.055)
 
 
 def _frame_files(folder):

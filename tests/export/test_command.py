@@ -70,9 +70,13 @@ def test_representative_photos(preset, photos, tmp_path, capfd):
 
 
 def test_saved_model(preset, photos, tmp_path, capfd):
+    pytest.importorskip("tensorflow_serving")
     command = [preset, "--format", "saved_model", "-o", tmp_path / "served"]
-    assert run(*command, "--version", 3, "--photo", photos / "0.png") == 0
-    assert (tmp_path / "served" / "3" / "saved_model.pb").is_file()
+    command += ["--warm-up", "16x16", "--photo", photos / "0.png"]
+    assert run(*command, "--version", 3) == 0
+    folder = tmp_path / "served" / "3"
+    assert (folder / "saved_model.pb").is_file()
+    assert (folder / "assets.extra" / "tf_serving_warmup_requests").is_file()
     assert "saved_model, mean" in capfd.readouterr().out
     assert run(*command, "--version", 3) == 2
     assert "version" in capfd.readouterr().err
