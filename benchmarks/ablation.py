@@ -1,0 +1,232 @@
+"""How many heads, combined or not: the paper's ablation (arXiv 2208.13029) in small.
+
+python benchmarks/ablation.py SHARP_PHOTOS HELD_OUT_PHOTOS [--output zoo/ablation]
+    [--seeds 0 1 2] [--steps 2000]
+
+A small NAFNet with 1, 2, 4 and 8 heads on their own and with 2, 3, 4 and 5 combined
+heads, everything else equal: patches, their order for a seed, and steps. Writes
+results.json, README.md with a table, and the figures. Trainings whose results are in
+results.json are not repeated, so that a stopped run goes on.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import statistics
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import keras_mhdeblur as mhd
+from keras_mhdeblur import figures
+from keras_mhdeblur.training.schedules import WarmupHoldCosine
+
+VARIANTS = [(1, False), (2, False), (4, False), (8, False)]
+VARIANTS += [(2, True), (3, True), (4, True), (5, True)]
+NETWORK = {
+    "width": 16,
+    "encoder_blocks": (1, 1, 2),
+    "middle_blocks": 1,
+    "decoder_blocks": (1, 1, 1),
+}
+BLUR = {
+    "max_path": 16.0,
+    "label_jitter": 0.06,
+    "num_frames": 8,
+    "max_noise": 0.006,
+    "jpeg_quality": (85, 98),
+}
+PATCH_SIZE, BATCH_SIZE = 64, 16
+PEAK_RATE = 1e-3
+TRAINING_PATCHES, TEST_PATCHES = 16384, 144
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("photos", metavar="SHARP_PHOTOS", type=pathlib.Path)
+    add("held_out", metavar="HELD_OUT_PHOTOS", type=pathlib.Path)
+    add("--output", type=pathlib.Path, default="zoo/ablation")
+    add("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    add("--steps", type=int, default=2000)
+    options = parser.parse_args()
+    options.output.mkdir(parents=True, exist_ok=True)
+    path = options.output / "results.json"
+    results = json.loads(path.read_text()) if path.exists() else []
+    done = {(r["num_heads"], r["combine_heads"], r["seed"]) for r in results}
+    training = patches(options.photos, TRAINING_PATCHES, crops_per_image=32)
+    test = patches(options.held_out, TEST_PATCHES, crops_per_image=1)
+    for seed in options.seeds:
+        for num_heads, combine_heads in VARIANTS:
+            if (num_heads, combine_heads, seed) in done:
+                continue
+            begin = time.monotonic()
+            model = trained(num_heads, combine_heads, seed, training, options.steps)
+            scores = mhd.evaluation.evaluate(model, one_by_one(test))
+            scores |= {
+                "seed": seed,
+                "steps": options.steps,
+                "seconds": round(time.monotonic() - begin),
+            }
+            results.append(scores)
+            path.write_text(json.dumps(results, indent=1) + "\n")
+            print(
+                f"{name(scores)}, seed {seed}: input {scores['input']['psnr']:.3f} "
+                f"mean {scores['mean']['psnr']:.3f} single "
+                f"{scores['single']['psnr']:.3f} best {scores['overall']['psnr']:.3f} "
+                f"dB, {scores['seconds']} s",
+                flush=True,
+            )
+    report(results, options.output)
+
+
+def patches(folder, count, crops_per_image):
+    """Blurry and sharp patches, uint8 (count, 64, 64, 3) each, always the same."""
+    stream = mhd.data.synthesized_folder(
+        folder, PATCH_SIZE, BATCH_SIZE, crops_per_image=crops_per_image, seed=1,
+        stream_from=0, **BLUR,
+    )  # fmt: skip
+    batches = [
+        [np.uint8(np.rint(255 * images)) for images in pair]
+        for pair in stream.take(count // BATCH_SIZE).as_numpy_iterator()
+    ]
+    return [np.concatenate(images) for images in zip(*batches)]
+
+
+def one_by_one(pair):
+    """Data set of (blurry, sharp) in [0, 1], one pair per batch."""
+    dataset = tf.data.Dataset.from_tensor_slices(tuple(pair)).batch(1)
+    return dataset.map(lambda *images: [tf.cast(x, "float32") / 255 for x in images])
+
+
+def trained(num_heads, combine_heads, seed, training, steps):
+    keras.utils.set_random_seed(seed)
+    network = mhd.networks.NAFNet(**NETWORK, num_heads=num_heads)
+    model = mhd.Deblurrer(network, combine_heads=combine_heads)
+    optimizer = mhd.training.optimizers.TorchAdamW(
+        WarmupHoldCosine(PEAK_RATE, steps, warmup_steps=100),
+        weight_decay=1e-3,
+        beta_2=0.99,
+        global_clipnorm=0.01,
+    )
+    loss = mhd.losses.HypothesisLoss(mhd.losses.L1Loss(), combine_heads)
+    model.compile(optimizer, loss)
+    model.fit(batches(training, seed), epochs=1, steps_per_epoch=steps, verbose=0)
+    return model
+
+
+def batches(pair, seed):
+    """Endless batches in an order that depends on the seed, flipped and turned."""
+    generator = np.random.default_rng(seed)
+    while True:
+        chosen = generator.integers(len(pair[0]), size=BATCH_SIZE)
+        blurry, sharp = (np.float32(images[chosen]) / 255 for images in pair)
+        turns, flip = generator.integers(4), generator.integers(2)
+        yield tuple(
+            np.rot90(images, turns, (1, 2))[:, :, :: 1 - 2 * flip].copy()
+            for images in (blurry, sharp)
+        )
+
+
+def name(scores):
+    plural = "s" if scores["num_heads"] > 1 else ""
+    combined = ", combined" if scores["combine_heads"] else ""
+    return f"{scores['num_heads']} head{plural}{combined}"
+
+
+def report(results, folder):
+    """Writes the table and the figures, means over the seeds."""
+    seeds = sorted({result["seed"] for result in results})
+    rows, means = [], []
+    for num_heads, combine_heads in VARIANTS:
+        chosen = [
+            result
+            for result in results
+            if (result["num_heads"], result["combine_heads"])
+            == (num_heads, combine_heads)
+        ]
+        if not chosen:
+            continue
+        means.append(mean_over_seeds(chosen))
+        cells = [
+            cell([result[column]["psnr"] for result in chosen])
+            for column in ("mean", "single", "overall")
+        ]
+        # Sorted before they are averaged: which head wins most is chance.
+        usage = np.mean([sorted(result["usage"])[::-1] for result in chosen], axis=0)
+        shares = " ".join(f"{100 * share:.0f}" for share in usage)
+        rows.append(f"| {name(chosen[0])} | {' | '.join(cells)} | {shares} |")
+    figures.ablation(means).savefig(folder / "heads.png")
+    for result in results:
+        if result["seed"] == seeds[0] and result["combine_heads"]:
+            figures.pairs(result).savefig(folder / f"pairs_{result['num_heads']}.png")
+    first = results[0]
+    (folder / "README.md").write_text(
+        TEXT.format(
+            table="\n".join(rows),
+            seeds=len(seeds),
+            steps=first["steps"],
+            input=first["input"]["psnr"],
+            training=TRAINING_PATCHES,
+            test=TEST_PATCHES,
+            batch=BATCH_SIZE,
+            size=PATCH_SIZE,
+            minutes=round(statistics.mean(r["seconds"] for r in results) / 60, 1),
+        )
+    )
+
+
+def mean_over_seeds(results):
+    """One result for the figure of heads: scores averaged."""
+    hypotheses = [sorted(result["psnr_per_hypothesis"]) for result in results]
+    return {
+        **results[0],
+        "psnr_per_hypothesis": np.mean(hypotheses, axis=0).tolist(),
+        **{
+            column: {"psnr": statistics.mean(r[column]["psnr"] for r in results)}
+            for column in ("mean", "single", "overall")
+        },
+    }
+
+
+def cell(values):
+    if len(values) == 1:
+        return f"{values[0]:.3f}"
+    return f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f}"
+
+
+TEXT = """\
+# How many heads, combined or not
+
+The ablation of arXiv 2208.13029 (Fig. 5 and 6, table of usage) at a small scale: a
+NAFNet of width 16 with 8 blocks, trained on {training} patches of {size}x{size} blurred
+by `synthesize_motion_blur`, {steps} steps of {batch} with the L1 loss, hard assignment,
+{seeds} seeds; {minutes} minutes each on a CPU core.
+
+    python benchmarks/ablation.py SHARP_PHOTOS HELD_OUT_PHOTOS
+
+PSNR in dB on {test} patches of photos that were held out, mean and standard deviation
+over the seeds; the blurry input has {input:.3f} dB. "Best" is the hypothesis nearest to
+the label, which only someone with the label can choose. "Single" is the hypothesis that
+is best on average. Usage: per cent of the patches on which each hypothesis is nearest.
+
+| heads | mean of hypotheses | single | best | usage, sorted |
+| --- | --- | --- | --- | --- |
+{table}
+
+![PSNR against the number of heads](heads.png)
+
+Pairs of 4 combined heads, first seed:
+
+![PSNR of pairs of heads](pairs_4.png)
+"""
+
+if __name__ == "__main__":
+    main()
