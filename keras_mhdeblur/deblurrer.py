@@ -36,7 +36,7 @@ class Deblurrer(_Trainer):
         select: how `restore` makes one image of the hypotheses when it is not told:
             "mean", "medoid", "single" or a pair of heads (i, j).
         best_pair: the pair of heads (i, j) whose average is best over a validation
-            set; what `restore(select="single")` returns.
+            set; what `restore(select="single")` returns. The first pair by default.
         local_statistics: size in pixels of the training crops, to pool over windows
             of 1.5 times that size at inference (TLC); None for global statistics.
             Training uses global statistics always.
@@ -56,7 +56,7 @@ class Deblurrer(_Trainer):
         network,
         combine_heads=True,
         select="mean",
-        best_pair=(0, 0),
+        best_pair=None,
         local_statistics=None,
         **kwargs,
     ):
@@ -70,7 +70,7 @@ class Deblurrer(_Trainer):
         self.network = network
         self.combine_heads = combination if combine_heads else False
         self.select = tuple(select) if isinstance(select, list) else select
-        self.best_pair = tuple(best_pair)
+        self.best_pair = None if best_pair is None else tuple(best_pair)
         self.local_statistics = local_statistics
         inference_network = network
         if local_statistics is not None:

@@ -117,11 +117,7 @@ def image_weights(model, output):
                 f'"heads", "hypotheses" or "all".{did_you_mean(output, KINDS)} '
                 f"Received: output={output!r}"
             )
-    try:
-        return head_weights(model, output)
-    except ValueError as error:
-        # It was written for the argument of `restore`.
-        raise ValueError(str(error).replace("select", "output")) from None
+    return head_weights(model, output, "output")
 
 
 def inference_network(model, local_statistics=OWN):

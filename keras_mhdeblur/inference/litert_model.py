@@ -34,7 +34,7 @@ class LiteRTModel:
         multiple,
         bytes_per_pixel,
         select="mean",
-        best_pair=(0, 0),
+        best_pair=None,
     ):
         try:
             from ai_edge_litert.interpreter import Interpreter
@@ -48,7 +48,7 @@ class LiteRTModel:
         self.multiple = multiple
         self.bytes_per_pixel = bytes_per_pixel
         self.select = tuple(select) if isinstance(select, list) else select
-        self.best_pair = tuple(best_pair)
+        self.best_pair = None if best_pair is None else tuple(best_pair)
         self._interpreter = Interpreter(str(path), num_threads=cores())
         self._run = self._interpreter.get_signature_runner()
         self._input = next(iter(self._run.get_input_details()))

@@ -36,12 +36,13 @@ def weighted_mean(heads, weights):
     return np.einsum("k,khwc->hwc", np.asarray(weights, "float32"), heads)
 
 
-def head_weights(model, select):
+def head_weights(model, select, argument="select"):
     """Weights of the heads whose sum is the selected image.
 
     Args:
         model: `Deblurrer` or `LiteRTModel`.
         select: as in `restore`, not None.
+        argument: what errors call it.
 
     Returns:
         (K,) that sum to one, or None where the choice depends on the images
@@ -51,6 +52,7 @@ def head_weights(model, select):
         ValueError: if there is no such choice or no such heads.
     """
     heads = model.num_heads
+    pairs = pair_indices(heads, model.combine_heads)
     if callable(select) or (isinstance(select, str) and select == "medoid"):
         return None
     if isinstance(select, str) and select == "mean":
@@ -58,28 +60,30 @@ def head_weights(model, select):
         return np.full(heads, 1 / heads)
     pair = select
     if isinstance(select, str) and select == "single":
-        pair = model.best_pair
+        pair = model.best_pair or pairs[0]
     if isinstance(pair, (int, np.integer)) and not isinstance(pair, bool):
         pair = (pair, pair)
     try:
         i, j = (int(head) for head in pair)
     except (TypeError, ValueError):
         raise ValueError(
-            '`select` must be "mean", "medoid", "single", a pair of heads (i, j) or a '
-            f"callable. Received: select={select!r}"
+            f'`{argument}` must be "mean", "medoid", "single", a pair of heads (i, j) '
+            f"or a callable. Received: {argument}={select!r}"
         ) from None
     if not (0 <= i < heads and 0 <= j < heads):
         raise ValueError(
-            f"`select` must name heads from 0 to {heads - 1}. "
-            f"Received: select={select!r}"
+            f"`{argument}` must name heads from 0 to {heads - 1}. "
+            f"Received: {argument}={select!r}"
         )
-    if (max(i, j), min(i, j)) not in pair_indices(heads, model.combine_heads):
+    if (max(i, j), min(i, j)) not in pairs:
         possible = (
             f"a head from 0 to {heads // 2 - 1} and one from {heads // 2} on"
             if model.combine_heads
             else "one head, for this model does not combine heads"
         )
-        raise ValueError(f"`select` must name {possible}. Received: select={select!r}")
+        raise ValueError(
+            f"`{argument}` must name {possible}. Received: {argument}={select!r}"
+        )
     return np.eye(heads)[[i, j]].mean(axis=0)
 
 

@@ -87,6 +87,9 @@ def test_restore_and_its_choices(images):
     np.testing.assert_allclose(result.hypotheses, hypotheses, atol=1e-5)
     single = model.restore(photo, select="single", hypotheses=False)
     np.testing.assert_allclose(single.image, hypotheses[1], atol=1e-5)
+    model.best_pair = None  # nobody has measured it: the first pair
+    single = model.restore(photo, select="single", hypotheses=False)
+    np.testing.assert_allclose(single.image, hypotheses[0], atol=1e-5)
     with pytest.raises(ValueError, match=r"from 0 to 1 and one from 2 on.*\(1, 0\)"):
         model.restore(photo, select=(1, 0))
     with pytest.raises(ValueError, match="combine_heads=False"):
