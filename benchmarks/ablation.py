@@ -210,8 +210,8 @@ TEXT = """\
 
 The ablation of arXiv 2208.13029 (Fig. 5 and 6, table of usage) at a small scale: a
 NAFNet of width 16 with 8 blocks, trained on {training} patches of {size}x{size} blurred
-by `synthesize_motion_blur`, {steps} steps of {batch} with the L1 loss and relaxation 0.05,
-{seeds} seeds; {minutes} minutes each on a CPU core.
+by `synthesize_motion_blur`, {steps} steps of {batch} with the L1 loss and relaxation
+0.05, seeds: {seeds}; {minutes} minutes each on a CPU core.
 
     python benchmarks/ablation.py SHARP_PHOTOS HELD_OUT_PHOTOS
 

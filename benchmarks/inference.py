@@ -5,14 +5,16 @@ python benchmarks/inference.py [PRESET ...] [--engines keras litert ...] [--size
 python benchmarks/inference.py PRESET --operators
 
 Every engine and network is a process of its own; they run in turns, so that rows can be
-compared. The single image that `restore` makes (folded heads, no TLC) is timed; its
-GMACs are counted in TensorFlow's graph. "of peak" is the share of what a large float32
-matrix product reaches in the same run.
+compared. The single image that `restore` makes (folded heads, no TLC) is timed on the
+photo that comes with the package; its GMACs are counted in TensorFlow's graph. "of
+peak" is the share of what a large float32 matrix product reaches in the same run, "dB"
+the PSNR of an engine's image to Keras'. Presets without weights have random ones.
 
 `--torch` times a PyTorch network beside a preset: FILE.py, for example in a checkout of
 an official code, has a CALLABLE that returns the module.
-`--record` writes the row of Keras into the preset's metadata.json, for
-`mhdeblur presets`. `--operators` lists the time of every kind of TensorFlow operation.
+`--record` writes the row of LiteRT into the preset's metadata.json, for
+`mhdeblur presets`; take `--size 1024`, which is about a megapixel. `--operators` lists
+the time of every kind of TensorFlow operation.
 """
 
 import argparse
@@ -27,6 +29,9 @@ import subprocess
 import sys
 import tempfile
 import time
+
+import numpy as np
+from PIL import Image
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -61,8 +66,8 @@ def main():
     add("--operators", action="store_true")
     add("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.record and options.size != 256:
-        parser.error("--record needs --size 256")
+    if options.record and "litert" not in options.engines:
+        parser.error("--record needs the engine litert")
     if options.worker:
         return work(*options.worker.split("|"), options.size, options.threads)
     if options.operators:
@@ -83,7 +88,7 @@ def compare(options, folder):
     for entry in options.torch:
         name, _, source = entry.partition("=")
         jobs.append((name, "torch", source))
-    seconds, memory = collections.defaultdict(list), {}
+    seconds, memory, images = collections.defaultdict(list), {}, {}
     # One network at a time: the engines share its turns, and memory.
     for name in options.presets:
         workers = {
@@ -99,6 +104,10 @@ def compare(options, folder):
                 seconds[name, engine].append(float(worker.ask("time")))
         for engine, worker in workers.items():
             memory[name, engine] = float(worker.ask("memory"))
+            if engine not in ("peak", "torch"):
+                path = f"{folder}/{engine}.npy"
+                worker.ask(f"save {path}")
+                images[name, engine] = np.load(path)
             worker.close()
     print(
         f"1x{options.size}x{options.size}x3, {options.threads} threads, median of "
@@ -106,7 +115,7 @@ def compare(options, folder):
     )
     print(
         f"{'preset':24}{'engine':>14}{'parameters':>13}{'GMAC':>8}{'ms':>9}"
-        f"{'GMAC/s':>9}{'of peak':>9}{'s/Mpx':>8}{'MB/Mpx':>8}"
+        f"{'GMAC/s':>9}{'of peak':>9}{'s/Mpx':>8}{'MB/Mpx':>8}{'dB':>7}"
     )
     middle = options.rounds // 2
     megapixels = options.size**2 / 1e6
@@ -119,16 +128,26 @@ def compare(options, folder):
             f"{name:24}{engine:>14}{parameters:13,}{macs / 1e9:8.2f}"
             f"{1e3 * second:9.1f}{macs / second / 1e9:9.1f}{macs / second / peak:9.0%}"
             f"{second / megapixels:8.2f}{per_megapixel:8.0f}"
+            f"{closeness(images, name, engine):>7}"
         )
-        if options.record and engine == "keras":
-            record(name, macs, second / megapixels, per_megapixel, options.threads)
+        if options.record and engine == "litert":
+            macs_256 = macs * (256 / options.size) ** 2
+            record(name, macs_256, second / megapixels, per_megapixel, options.threads)
 
 
-def record(name, macs, seconds, megabytes, cores):
+def closeness(images, name, engine):
+    """PSNR of an engine's image to that of Keras, in words."""
+    if engine == "keras" or not {(name, engine), (name, "keras")} <= set(images):
+        return ""
+    difference = images[name, engine] - images[name, "keras"]
+    return f"{-10 * np.log10(np.maximum(np.square(difference).mean(), 1e-20)):.1f}"
+
+
+def record(name, macs_256, seconds, megabytes, cores):
     from keras_mhdeblur import presets
 
     cost = {
-        "gmacs_256": round(macs / 1e9, 2),
+        "gmacs_256": round(macs_256 / 1e9, 2),
         "seconds_per_megapixel": float(f"{seconds:.3g}"),
         "megabytes_per_megapixel": round(megabytes),
         "cpu_cores": cores,
@@ -179,9 +198,7 @@ def work(engine, name, source, *rest):
         engines, size, threads = rest
         return answer(prepare(name, source, engines.split(","), size))
     size, threads = rest
-    import numpy as np
-
-    image = np.random.default_rng(0).random((1, size, size, 3), "float32")
+    image = photo(size)
     run = RUNNERS[engine](source, image, threads)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     run()
@@ -191,9 +208,30 @@ def work(engine, name, source, *rest):
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             answer((peak - before) / 1024)
             continue
+        if question.startswith("save "):
+            np.save(question[5:].strip(), first_image(run()))
+            answer("saved")
+            continue
         begin = time.perf_counter()
         run()
         answer(time.perf_counter() - begin)
+
+
+def photo(size):
+    """The package's photo, mirrored to a size: (1, size, size, 3) in [0, 1]."""
+    path = pathlib.Path(__file__).parents[1] / "keras_mhdeblur" / "export" / "photo.jpg"
+    pixels = np.asarray(Image.open(path), "float32") / 255
+    missing = [(0, max(size - n, 0)) for n in pixels.shape[:2]]
+    return np.pad(pixels, [*missing, (0, 0)], "symmetric")[None, :size, :size]
+
+
+def first_image(output):
+    """(H, W, 3) of what an engine gives: an array, a list or a dictionary."""
+    if isinstance(output, (list, tuple)):
+        output = output[0]
+    elif hasattr(output, "values"):
+        output = next(iter(output.values()))
+    return np.clip(np.reshape(output, (-1, *np.shape(output)[-3:]))[0], 0, 1)
 
 
 def answer(text):
@@ -204,8 +242,8 @@ def prepare(name, folder, engines, size):
     """Counts a network and writes it for the engines that read files."""
     import keras_mhdeblur as mhd
 
-    function, _, parameters = graph(name, size)
-    model = mhd.from_preset(name, load_weights=False)
+    function, _, model = graph(name, size)
+    parameters = model.count_params()
     for engine in {engine.partition("-")[0] for engine in engines} - {"keras"}:
         path = f"{folder}/{name}{SUFFIXES[engine]}"
         mhd.export.export_as(
@@ -215,18 +253,20 @@ def prepare(name, folder, engines, size):
 
 
 def graph(name, size):
-    """The traced function of one restored image, its input, and the parameters."""
-    import numpy as np
+    """The traced function of one restored image, its input, and the model."""
+    import keras
     import tensorflow as tf
 
     import keras_mhdeblur as mhd
 
-    model = mhd.from_preset(name, load_weights=False)
+    keras.utils.set_random_seed(0)
+    trained = any(mhd.presets.find_preset(name).glob("*.weights.h5"))
+    model = mhd.from_preset(name, load_weights=trained)
     heads = model.num_heads
     network = model.network.with_folded_heads(np.full(heads, 1 / heads))
-    image = tf.constant(np.random.default_rng(0).random((1, size, size, 3), "float32"))
+    image = tf.constant(photo(size))
     function = tf.function(lambda x: network(x, training=False))
-    return function.get_concrete_function(image), image, model.count_params()
+    return function.get_concrete_function(image), image, model
 
 
 def run_keras(name, image, threads):
@@ -290,8 +330,6 @@ PEAK_MACS = PEAK_SIDE**3
 
 
 def run_peak(_, image, threads):
-    import numpy as np
-
     matrix = np.ones((PEAK_SIDE, PEAK_SIDE), "float32")
     return lambda: matrix @ matrix
 
