@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from keras_mhdeblur.combination import pair_indices
 from keras_mhdeblur.images import (
     Photo,
     from_float,
@@ -21,6 +22,7 @@ from keras_mhdeblur.images import (
 from keras_mhdeblur.inference import selection, tiling
 from keras_mhdeblur.inference.heatmap import heat_map
 from keras_mhdeblur.inference.progress import ProgressBar
+from keras_mhdeblur.inference.shifts import shift_map
 
 
 def restore(
@@ -46,8 +48,9 @@ def restore(
         select: how one image is made of the hypotheses; `model.select` by default.
             "mean": their average. "medoid": the one nearest to the average, in MSE
             before clipping. "single": `model.best_pair`. (i, j): the average of the
-            heads i and j; i: the head i. A function of the hypotheses
-            (K', H, W, C), float32 in [0, 1], to an index or an image (H, W, C).
+            heads i and j; i: the head i. K' floats that sum to one: the hypotheses'
+            weights. A function of the hypotheses (K', H, W, C), float32 in [0, 1], to
+            an index or an image (H, W, C).
         hypotheses: whether to keep the head images, which `result.hypotheses` and
             `result.uncertainty` need. Without them "mean", "single" and (i, j) cost
             what a network with a single head costs.
@@ -112,31 +115,18 @@ def restore(
         )
         if photo.gray:
             heads = heads.mean(axis=-1, keepdims=True)
-        images.append(_select(heads, select, weights, model.combine_heads))
+        images.append(selection.choose(heads, select, model))
         if hypotheses:
             stacks.append(heads)
     if bar is not None:
         bar.close()
 
-    restored = [
-        dataclasses.replace(photo, pixels=np.broadcast_to(pixels, photo.pixels.shape))
-        for photo, pixels in zip(photos, images)
-    ]
-    if array is None:
-        result = restored[0].to_array()
-    else:
-        result = from_float(np.stack(images), array.dtype)
-        if array.shape[-1] == 4 and array.ndim > 2:
-            alpha = array[..., 3:].reshape(*result.shape[:-1], 1)
-            result = np.concatenate([result, alpha], axis=-1)
-        result = result.reshape(array.shape)
     return RestoreResult(
-        image=result,
-        photos=restored,
+        photos=photos,
+        images=images,
+        array=array,
         heads=stacks if hypotheses else None,
-        combine_heads=model.combine_heads,
-        names=selection.hypothesis_names(model.num_heads, model.combine_heads),
-        batched=array is not None and array.ndim == 4,
+        facts=selection.Facts(model.num_heads, model.combine_heads, model.best_pair),
     )
 
 
@@ -151,13 +141,15 @@ class RestoreResult:
             0 and 1.
     """
 
-    def __init__(self, image, photos, heads, combine_heads, names, batched):
-        self.image = image
-        self.names = names
+    def __init__(self, photos, images, array, heads, facts):
         self._photos = photos
+        self._restored = self._as_photos(images)
+        self._array = array
         self._heads = heads
-        self._combine_heads = combine_heads
-        self._batched = batched
+        self._facts = facts
+        self._batched = array is not None and array.ndim == 4
+        self.names = selection.hypothesis_names(facts.num_heads, facts.combine_heads)
+        self.image = self._as_given(images)
 
     @functools.cached_property
     def hypotheses(self):
@@ -166,7 +158,9 @@ class RestoreResult:
         Formed when first asked for.
         """
         return self._per_image(
-            lambda heads: np.clip(selection.combine(heads, self._combine_heads), 0, 1)
+            lambda heads: np.clip(
+                selection.combine(heads, self._facts.combine_heads), 0, 1
+            )
         )
 
     @functools.cached_property
@@ -177,8 +171,91 @@ class RestoreResult:
         channels. Of a batch (B, H, W).
         """
         return self._per_image(
-            lambda heads: selection.uncertainty(heads, self._combine_heads)
+            lambda heads: selection.uncertainty(heads, self._facts.combine_heads)
         )
+
+    def select(self, select):
+        """Another image of the same hypotheses, without restoring again.
+
+        Args:
+            select: as in `restore`.
+
+        Returns:
+            `RestoreResult` with that image.
+        """
+        return self._with_images(
+            [selection.choose(heads, select, self._facts) for heads in self._stacks()]
+        )
+
+    def compose(self, labels, feather=8):
+        """An image of which every region shows a hypothesis of its own.
+
+        Args:
+            labels: integers (H, W), for every pixel the index of a hypothesis, as in
+                `names`; of a mask `np.where(mask, 3, 0)`.
+            feather: pixels on either side of a border over which one fades into the
+                other; 0 for none.
+
+        Returns:
+            `RestoreResult` with that image.
+
+        Raises:
+            ValueError: if `labels` are no such indices.
+        """
+        (heads,) = self._one_of([self._stacks()])
+        labels = np.asarray(labels)
+        if labels.shape != heads.shape[1:3] or labels.dtype.kind not in "iu":
+            raise ValueError(
+                f"`labels` must be integers of shape {heads.shape[1:3]}. "
+                f"Received: labels of {labels.dtype} and shape {labels.shape}"
+            )
+        if labels.min() < 0 or labels.max() >= len(self.names):
+            raise ValueError(
+                f"`labels` must be from 0 to {len(self.names) - 1}. "
+                f"Received: labels from {labels.min()} to {labels.max()}"
+            )
+        if not feather >= 0:
+            raise ValueError(
+                f"`feather` must not be negative. Received: feather={feather}"
+            )
+        combine_heads = self._facts.combine_heads
+        return self._with_images(
+            [selection.compose(heads, labels, int(feather), combine_heads)]
+        )
+
+    def shift_map(self, hypothesis, reference, tile=64):
+        """How far one hypothesis lies off another, per tile (arXiv 2208.13029, Fig. 4).
+
+        Args:
+            hypothesis, reference: indices of hypotheses, as in `names`.
+            tile: side of the square tiles in pixels, at least 8.
+
+        Returns:
+            float32 (rows, columns, 2): pixels (down, right); NaN where a tile has no
+            texture in both directions. Tiles follow each other; the last ones end
+            with the image.
+
+        Raises:
+            ValueError: if an argument is out of its range.
+        """
+        (heads,) = self._one_of([self._stacks()])
+        if not 8 <= tile <= min(heads.shape[1:3]):
+            raise ValueError(
+                f"`tile` must be from 8 to {min(heads.shape[1:3])} pixels, the image's "
+                f"smaller side. Received: tile={tile}"
+            )
+        images = []
+        for name, index in (("hypothesis", hypothesis), ("reference", reference)):
+            if not isinstance(index, (int, np.integer)) or not (
+                0 <= index < len(self.names)
+            ):
+                raise ValueError(
+                    f"`{name}` must be an index from 0 to {len(self.names) - 1}. "
+                    f"Received: {name}={index!r}"
+                )
+            pair = pair_indices(len(heads), self._facts.combine_heads)[index]
+            images.append(heads[list(pair)].mean(axis=(0, -1)))
+        return shift_map(*images, tile)
 
     def save(self, path):
         """Writes the restored image.
@@ -188,7 +265,7 @@ class RestoreResult:
         Args:
             path: path of the file; its suffix is the format.
         """
-        write_image(path, self._one(self._photos))
+        write_image(path, self._one_of(self._restored))
 
     def save_hypotheses(self, path):
         """Writes every hypothesis, its name behind the file's: `photo_0+1.png`.
@@ -199,8 +276,7 @@ class RestoreResult:
         Returns:
             List of the paths written.
         """
-        photo = self._one(self._photos)
-        self._one(self.hypotheses)
+        photo = self._one_of(self._restored)
         path = Path(path)
         paths = []
         for name, pixels in zip(self.names, self.hypotheses):
@@ -218,27 +294,55 @@ class RestoreResult:
         Args:
             path: path of a PNG file.
         """
-        self._one(self._photos)
+        self._one_of(self._restored)
         file = io.BytesIO()
         Image.fromarray(heat_map(self.uncertainty)).save(file, format="PNG")
         write_atomically(path, file.getvalue())
 
-    def _per_image(self, function):
+    def _with_images(self, images):
+        return RestoreResult(
+            self._photos, images, self._array, self._heads, self._facts
+        )
+
+    def _stacks(self):
         if self._heads is None:
             raise ValueError(
-                "`hypotheses` and `uncertainty` need the head images: call `restore` "
+                "What is made of the hypotheses needs the head images: call `restore` "
                 "with hypotheses=True. Received: hypotheses=False"
             )
-        results = [function(heads) for heads in self._heads]
+        return self._heads
+
+    def _per_image(self, function):
+        results = [function(heads) for heads in self._stacks()]
         return np.stack(results) if self._batched else results[0]
 
-    def _one(self, items):
+    def _one_of(self, items):
         if self._batched:
             raise ValueError(
-                "`image` must be one image to be saved; restore the images of a batch "
-                f"one by one. Received: image.shape={self.image.shape}"
+                "`image` must be one image for this; restore the images of a batch "
+                f"one by one. Received: image.shape={self._array.shape}"
             )
         return items[0]
+
+    def _as_photos(self, images):
+        """Restored pixels (H, W, C) with all else that the photos have."""
+        return [
+            dataclasses.replace(
+                photo, pixels=np.broadcast_to(pixels, photo.pixels.shape)
+            )
+            for photo, pixels in zip(self._photos, images)
+        ]
+
+    def _as_given(self, images):
+        """Restored pixels in the form of what was given to `restore`."""
+        array = self._array
+        if array is None:
+            return self._restored[0].to_array()
+        result = from_float(np.stack(images), array.dtype)
+        if array.shape[-1] == 4 and array.ndim > 2:
+            alpha = array[..., 3:].reshape(*result.shape[:-1], 1)
+            result = np.concatenate([result, alpha], axis=-1)
+        return result.reshape(array.shape)
 
 
 def _photos_of_array(image):
@@ -263,15 +367,3 @@ def _photos_of_array(image):
         )
         for index, one in enumerate(pixels)
     ]
-
-
-def _select(heads, select, weights, combine_heads):
-    """One image (H, W, C) of the head images (K, H, W, C), or of the folded one."""
-    if callable(select):
-        hypotheses = np.clip(selection.combine(heads, combine_heads), 0, 1)
-        return selection.select_by(select, hypotheses)
-    if len(heads) == 1:
-        return heads[0]
-    if weights is None:
-        weights = selection.medoid_weights(heads, combine_heads)
-    return selection.weighted_mean(heads, weights)

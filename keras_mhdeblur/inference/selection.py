@@ -1,8 +1,18 @@
 """Hypotheses of a head stack, and the choice of one image among them."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from keras_mhdeblur.combination import pair_indices
+
+
+class Facts(NamedTuple):
+    """What the choice of an image needs to know of a model."""
+
+    num_heads: int
+    combine_heads: object
+    best_pair: tuple | None
 
 
 def hypothesis_names(num_heads, combine_heads):
@@ -58,6 +68,14 @@ def head_weights(model, select, argument="select"):
     if isinstance(select, str) and select == "mean":
         # The mean over all hypotheses holds every head equally often.
         return np.full(heads, 1 / heads)
+    if not isinstance(select, str) and np.asarray(select).dtype.kind == "f":
+        weights = np.asarray(select)
+        if weights.shape != (len(pairs),) or abs(weights.sum() - 1) > 1e-6:
+            raise ValueError(
+                f"`{argument}` must have {len(pairs)} weights, one per hypothesis, "
+                f"that sum to one. Received: {argument}={select!r}"
+            )
+        return weights @ np.eye(heads)[np.array(pairs)].mean(axis=1)
     pair = select
     if isinstance(select, str) and select == "single":
         pair = model.best_pair or pairs[0]
@@ -67,8 +85,8 @@ def head_weights(model, select, argument="select"):
         i, j = (int(head) for head in pair)
     except (TypeError, ValueError):
         raise ValueError(
-            f'`{argument}` must be "mean", "medoid", "single", a pair of heads (i, j) '
-            f"or a callable. Received: {argument}={select!r}"
+            f'`{argument}` must be "mean", "medoid", "single", a pair of heads (i, j), '
+            f"a weight per hypothesis or a callable. Received: {argument}={select!r}"
         ) from None
     if not (0 <= i < heads and 0 <= j < heads):
         raise ValueError(
@@ -122,6 +140,60 @@ def select_by(function, hypotheses):
         f"shape {hypotheses.shape[1:]}. Received: select(hypotheses)={choice.dtype} of "
         f"shape {choice.shape}" + (f", {choice}" if choice.ndim == 0 else "")
     )
+
+
+def choose(heads, select, model):
+    """One image (H, W, C) of the head images (K, H, W, C) by a `select` of `restore`.
+
+    Args:
+        heads: head images, or the only one of folded heads.
+        select: as in `restore`, not None.
+        model: `Deblurrer` or `LiteRTModel`, or a `Facts` of it.
+    """
+    if len(heads) == 1:
+        return heads[0]
+    if callable(select):
+        return select_by(select, np.clip(combine(heads, model.combine_heads), 0, 1))
+    weights = head_weights(model, select)
+    if weights is None:
+        weights = medoid_weights(heads, model.combine_heads)
+    return weighted_mean(heads, weights)
+
+
+def compose(heads, labels, feather, combine_heads):
+    """One image of which every region shows a hypothesis of its own.
+
+    Args:
+        heads: head images (K, H, W, C).
+        labels: (H, W), index of the hypothesis at every pixel.
+        feather: pixels on either side of a border over which one fades into the other.
+        combine_heads: which pairs are averaged, see `combination.pair_indices`.
+
+    Returns:
+        float32 (H, W, C).
+    """
+    pairs = pair_indices(len(heads), combine_heads)
+    weights = np.zeros(heads.shape[:3], "float32")
+    for label in np.unique(labels):
+        # Two averages in a row: the fade has no corners.
+        region = _box_average(_box_average(labels == label, feather), feather)
+        for head in pairs[label]:
+            weights[head] += 0.5 * region
+    return np.einsum("khw,khwc->hwc", weights, heads)
+
+
+def _box_average(values, feather):
+    """Averages over squares that two of them in a row reach `feather` pixels far."""
+    reach = -(-feather // 2)
+    values = np.asarray(values, "float32")
+    for axis in (0, 1):
+        padding = [(0, 0), (0, 0)]
+        padding[axis] = (reach + 1, reach)
+        sums = np.pad(values, padding, "edge").cumsum(axis, dtype="float64")
+        size = values.shape[axis]
+        ends = sums.take(range(2 * reach + 1, 2 * reach + 1 + size), axis)
+        values = (ends - sums.take(range(size), axis)) / (2 * reach + 1)
+    return values
 
 
 def uncertainty(heads, combine_heads):
