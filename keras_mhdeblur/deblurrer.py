@@ -34,7 +34,8 @@ class Deblurrer(_Trainer):
             network's `combination`: all of them, or "axes" for two decoders (see
             `combination.pair_indices`).
         select: how `restore` makes one image of the hypotheses when it is not told:
-            "mean", "medoid", "single" or a pair of heads (i, j).
+            "mean", "medoid", "single", a pair of heads (i, j) or a tuple of weights,
+            floats, one per hypothesis.
         best_pair: the pair of heads (i, j) whose average is best over a validation
             set; what `restore(select="single")` returns. The first pair by default.
         local_statistics: size in pixels of the training crops, to pool over windows

@@ -180,7 +180,7 @@ def _score_table(scores):
         line = f"{label:{width}}{row['psnr']:8.2f}{gain:+8.2f}"
         lines.append(line + "".join(f"{row[key]:11.4f}" for key in keys if key in row))
     lines += [
-        f"smallest gain of the mean in an image: {scores['smallest_gain']:+.2f} dB",
+        f"smallest gain in an image: {scores['smallest_gain']:+.2f} dB",
         "",
         "hypothesis   PSNR dB   best in   PSNR dB there",
     ]
@@ -199,6 +199,7 @@ def _image_rows(scores):
     """Label -> scores of the images that a model gives; one head gives one."""
     single = "+".join(str(head) for head in sorted({*scores["single"]["pair"]}))
     rows = {
+        "restored": scores["selected"],
         "mean": scores["mean"],
         "medoid": scores["medoid"],
         f"single {single}": scores["single"],

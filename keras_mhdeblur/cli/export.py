@@ -44,10 +44,11 @@ def add_parser(commands):
         "--output-kind",
         dest="kind",
         type=_kind,
-        default="mean",
-        metavar="mean|single|I,J|I|heads|hypotheses|all",
-        help="one image by its name or by its heads; the head images; the hypotheses; "
-        "or image, hypotheses and uncertainty (default: %(default)s)",
+        default="selected",
+        metavar="selected|mean|single|I,J|I|heads|hypotheses|all",
+        help="one image, as `restore` selects it, by its name or by its heads; the "
+        "head images; the hypotheses; or image, hypotheses and uncertainty (default: "
+        "%(default)s)",
     )
     add(
         "--size",
@@ -103,7 +104,7 @@ def add_parser(commands):
 
 
 def _kind(text):
-    if text in ("mean", "single", "heads", "hypotheses", "all"):
+    if text in ("selected", "mean", "single", "heads", "hypotheses", "all"):
         return text
     try:
         heads = tuple(int(head) for head in text.split(","))
@@ -111,8 +112,8 @@ def _kind(text):
         heads = ()
     if len(heads) not in (1, 2):
         raise argparse.ArgumentTypeError(
-            "must be mean, single, heads, hypotheses, all, a head such as 0 or two "
-            f"such as 0,1, not {text!r}"
+            "must be selected, mean, single, heads, hypotheses, all, a head such as 0 "
+            f"or two such as 0,1, not {text!r}"
         )
     return heads if len(heads) == 2 else heads[0]
 

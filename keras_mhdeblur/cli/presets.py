@@ -43,4 +43,5 @@ def _cost(about):
 
 
 def _score(pairs, scores):
-    return f"{pairs}: {scores['input_psnr']:.2f} -> {scores['mean_psnr']:.2f} dB"
+    restored = scores.get("selected_psnr", scores["mean_psnr"])
+    return f"{pairs}: {scores['input_psnr']:.2f} -> {restored:.2f} dB"

@@ -20,7 +20,7 @@ def evaluate(
     per_image=False,
     progress=False,
 ):
-    """Scores hypotheses and their mean beside the blurry input itself.
+    """Scores the restored images and all hypotheses beside the blurry input itself.
 
     Every image counts the same. PSNR is of all pixels and channels of an image, at
     most 100 dB, and averaged in dB. There is no LPIPS: Keras and TensorFlow have no
@@ -44,13 +44,14 @@ def evaluate(
         - "num_heads": K. "combine_heads": whether heads are averaged in pairs.
           "hypotheses": names of the K' hypotheses, "0+1" the average of 0 and 1.
         - Dictionaries of "psnr" in dB, "ssim" (per channel), "ssim_3d" and
-          "ssim_luma", averaged over the images. "input": of the blurry image. "mean":
-          of the mean of the hypotheses. "medoid": of the hypothesis nearest to it.
+          "ssim_luma", averaged over the images. "input": of the blurry image.
+          "selected": of the image that `model.select` chooses. "mean": of the mean of
+          the hypotheses. "medoid": of the hypothesis nearest to it.
           "single": of the hypothesis whose PSNR is best on average (arXiv 2208.13029,
           eq. 7b), with its "pair" of heads (i, j). "overall": of the best hypothesis
           of every image (eq. 7a), for each score by itself; it needs the label to
           choose.
-        - "smallest_gain": PSNR of the mean less that of the input, in dB, in the image
+        - "smallest_gain": PSNR of the selected image less that of the input, in dB,
           where it is least.
         - Lists in the order of "hypotheses". "psnr_per_hypothesis": mean PSNR.
           "usage": share of the images for which each has the best PSNR.
@@ -107,6 +108,7 @@ class _Scorer:
     """Collects the scores of one model."""
 
     def __init__(self, model, protocol):
+        self.model = model
         self.protocol = protocol.of(model)
         self.heads_of = protocol.head_function(model)
         self.num_heads = model.num_heads
@@ -129,9 +131,14 @@ class _Scorer:
             if hypothesis:
                 hypotheses.append(scores)
         medoid = selection.medoid_index(heads, self.combine_heads)
+        mean = selected = self.protocol.scores(heads.mean(axis=0), sharp)
+        if self.model.select != "mean":
+            image = selection.choose(heads, self.model.select, self.model)
+            selected = self.protocol.scores(image, sharp)
         self.rows.append(
             {
-                "mean": self.protocol.scores(heads.mean(axis=0), sharp),
+                "selected": selected,
+                "mean": mean,
                 "medoid": hypotheses[medoid],
                 "hypotheses": hypotheses,
                 "pair_psnr": pair_psnr,
@@ -143,6 +150,7 @@ class _Scorer:
         hypotheses = self._hypotheses()
         single = self._single()
         return {
+            "selected": self._of("selected"),
             "mean": self._of("mean"),
             "medoid": self._of("medoid"),
             "single": {key: values[:, single] for key, values in hypotheses.items()},
@@ -177,7 +185,7 @@ class _Scorer:
             "combine_heads": self.combine_heads,
             "hypotheses": self.names,
             **summary,
-            "smallest_gain": _plain(np.min(images["mean"]["psnr"] - input_psnr)),
+            "smallest_gain": _plain(np.min(images["selected"]["psnr"] - input_psnr)),
             "psnr_per_hypothesis": [_plain(value) for value in psnr.mean(axis=0)],
             "usage": [_plain(np.mean(won)) for won in wins],
             "winner_psnr": [

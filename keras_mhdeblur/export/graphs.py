@@ -9,13 +9,15 @@ from keras_mhdeblur.layers import HeadCombination
 from keras_mhdeblur.spelling import did_you_mean
 
 # What `output` can be besides heads and pairs of them.
-KINDS = ("mean", "single", "heads", "hypotheses", "all")
+KINDS = ("selected", "mean", "single", "heads", "hypotheses", "all")
 INPUT_NAME = "images"
 # `local_statistics` of an export: those of the model.
 OWN = "model"
 
 
-def output_graph(model, output="mean", *, local_statistics=OWN, size=None, batch=None):
+def output_graph(
+    model, output="selected", *, local_statistics=OWN, size=None, batch=None
+):
     """The model that is exported: from images to a dict of named outputs.
 
     Input: "images" (B, H, W, C), float32 in [0, 1]. Outputs, all float32:
@@ -34,9 +36,10 @@ def output_graph(model, output="mean", *, local_statistics=OWN, size=None, batch
 
     Args:
         model: `Deblurrer`.
-        output: "mean", "single", (i, j) or i, as `select` of `restore`: the output
-            "image"; "heads"; "hypotheses"; or "all": image (by `model.select`, the
-            mean for "medoid"), hypotheses and uncertainty.
+        output: "selected": the output "image" as `model.select` has it, the mean for
+            "medoid"; "mean", "single", (i, j), i or a weight per hypothesis, as
+            `select` of `restore`; "heads"; "hypotheses"; or "all": the selected
+            image, hypotheses and uncertainty.
         local_statistics: "model" for the model's own; None for global statistics;
             or the size of the training crops in pixels, a number or (height, width),
             for TLC (see `Deblurrer`).
@@ -107,15 +110,15 @@ def image_weights(model, output):
     if isinstance(output, str):
         if output in ("heads", "hypotheses"):
             return None
-        if output == "all":
+        if output in ("selected", "all"):
             return head_weights(
                 model, "mean" if model.select == "medoid" else model.select
             )
         if output not in ("mean", "single"):
             raise ValueError(
-                '`output` must be "mean", "single", a pair of heads (i, j), a head i, '
-                f'"heads", "hypotheses" or "all".{did_you_mean(output, KINDS)} '
-                f"Received: output={output!r}"
+                '`output` must be "selected", "mean", "single", a pair of heads '
+                '(i, j), a head i, "heads", "hypotheses" or "all".'
+                f"{did_you_mean(output, KINDS)} Received: output={output!r}"
             )
     return head_weights(model, output, "output")
 

@@ -26,7 +26,7 @@ CALIBRATION_SIZE = 256
 def to_litert(
     model,
     path,
-    output="mean",
+    output="selected",
     *,
     local_statistics=OWN,
     size=None,
@@ -44,8 +44,8 @@ def to_litert(
     Args:
         model: `Deblurrer`.
         path: path of the file, ending in .tflite.
-        output: "mean", "single", (i, j), i, "heads", "hypotheses" or "all", see
-            `output_graph`.
+        output: "selected", "mean", "single", (i, j), i, "heads", "hypotheses" or
+            "all", see `output_graph`.
         local_statistics: size of the training crops for TLC, None for global
             statistics, "model" for the model's own, see `output_graph`.
         size: None, or (H, W) to which the input is fixed, with a batch of one, as

@@ -8,7 +8,9 @@ from keras_mhdeblur.export.tracing import trace
 OPSET = 15
 
 
-def to_onnx(model, path, output="mean", *, local_statistics=OWN, size=None, photo=None):
+def to_onnx(
+    model, path, output="selected", *, local_statistics=OWN, size=None, photo=None
+):
     """Writes an ONNX file, runs it in ONNX Runtime and compares it with Keras.
 
     Its operators are those of opset 15. The input is `images` (B, H, W, 3), float32

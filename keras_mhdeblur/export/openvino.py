@@ -9,7 +9,7 @@ from keras_mhdeblur.export.tracing import write_saved_model
 
 
 def to_openvino(
-    model, path, output="mean", *, local_statistics=OWN, size=None, photo=None
+    model, path, output="selected", *, local_statistics=OWN, size=None, photo=None
 ):
     """Writes an OpenVINO model, runs it and compares it with Keras.
 

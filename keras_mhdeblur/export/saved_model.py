@@ -16,7 +16,7 @@ from keras_mhdeblur.export.warm_up import check_warm_up, write_warm_up
 def to_saved_model(
     model,
     path,
-    output="mean",
+    output="selected",
     *,
     local_statistics=OWN,
     version=1,
@@ -48,7 +48,7 @@ def to_saved_model(
     Args:
         model: `Deblurrer` of RGB images.
         path: folder of the model's versions.
-        output: "mean", "single", (i, j) or i, as `select` of `restore`.
+        output: "selected", "mean", "single", (i, j) or i, see `output_graph`.
         local_statistics: as in `output_graph`.
         version: the version's number, from 1.
         warm_up_sizes: sizes (height, width) of images that the server runs through
@@ -76,8 +76,9 @@ def to_saved_model(
     check_traceable(model)
     if image_weights(model, output) is None or output == "all":
         raise ValueError(
-            '`output` must be one image: "mean", "single", (i, j) or i. All hypotheses '
-            f"have a signature of their own. Received: output={output!r}"
+            '`output` must be one image: "selected", "mean", "single", (i, j) or i. '
+            "All hypotheses have a signature of their own. "
+            f"Received: output={output!r}"
         )
     if getattr(model.network, "image_channels", 3) != 3:
         raise ValueError(

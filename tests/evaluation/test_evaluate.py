@@ -70,6 +70,7 @@ def test_known_scores():
     assert scores["images"] == 2
     expected = {
         "input": [100, psnr(12)],
+        "selected": [psnr(2), psnr(14)],
         "mean": [psnr(2), psnr(14)],
         # Hypotheses: 8, 2, -4, and 20, 14, 8.
         "medoid": [psnr(2), psnr(14)],
@@ -82,6 +83,12 @@ def test_known_scores():
     assert scores["usage"] == [0, 0.5, 0.5]
     np.testing.assert_allclose(scores["smallest_gain"], psnr(2) - 100, atol=2e-3)
     assert 0.9 < scores["mean"]["ssim"] < scores["input"]["ssim"] < 1
+    # Half of the head that is 8 levels too bright, half of the mean.
+    model = adding(8, -4, select=(2 / 3, 1 / 6, 1 / 6))
+    scores = evaluate(model, [(blurry, sharp)])
+    expected = np.mean([psnr(5), psnr(17)])
+    np.testing.assert_allclose(scores["selected"]["psnr"], expected, atol=2e-3)
+    np.testing.assert_allclose(scores["smallest_gain"], psnr(5) - 100, atol=2e-3)
 
 
 def test_images_are_compared_as_8_bit_files():

@@ -77,7 +77,7 @@ def test_saved_model(preset, photos, tmp_path, capfd):
     folder = tmp_path / "served" / "3"
     assert (folder / "saved_model.pb").is_file()
     assert (folder / "assets.extra" / "tf_serving_warmup_requests").is_file()
-    assert "saved_model, mean" in capfd.readouterr().out
+    assert "saved_model, selected" in capfd.readouterr().out
     assert run(*command, "--version", 3) == 2
     assert "version" in capfd.readouterr().err
 
@@ -85,7 +85,7 @@ def test_saved_model(preset, photos, tmp_path, capfd):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--output-kind", "medoid"], "must be mean, single, heads"),
+        (["--output-kind", "medoid"], "must be selected, mean, single, heads"),
         (["--size", "64"], "must be a height and a width"),
         (["--size", "0x64"], "must be a positive number"),
         (["--weights", "int4"], "invalid choice"),
