@@ -8,6 +8,7 @@ from keras_mhdeblur.layers.channel_attention import (
     SharedSlope,
 )
 from keras_mhdeblur.layers.channel_normalization import ChannelNormalization
+from keras_mhdeblur.layers.conv_transpose import Conv2DTranspose
 from keras_mhdeblur.layers.cropping import CropStack
 from keras_mhdeblur.layers.gates import SimpleGate
 from keras_mhdeblur.layers.halves import JoinHalves, SplitHalves
@@ -32,6 +33,7 @@ __all__ = [
     "ChannelAttention",
     "ChannelAttentionBlock",
     "ChannelNormalization",
+    "Conv2DTranspose",
     "CropStack",
     "GatedFeedForward",
     "HINBlock",

@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_mhdeblur.layers.static_shapes import reshape
+
 
 @keras.saving.register_keras_serializable(package="keras_mhdeblur")
 class PadToMultiple(keras.layers.Layer):
@@ -29,8 +31,11 @@ class PadToMultiple(keras.layers.Layer):
         self.mode = mode
 
     def call(self, x):
-        size, padded_size = ops.shape(x)[1:3], _padded_size(x, self.multiple)
-        for axis, old, new in zip((1, 2), size, padded_size):
+        for axis, old in enumerate(ops.shape(x)[1:3], 1):
+            # The size of a tensor: LiteRT infers that, but nothing from arithmetic
+            # with sizes (see `static_shapes`).
+            cells = ops.arange(old)[:: self.multiple]
+            new = ops.shape(ops.tile(cells, self.multiple))[0]
             if self.mode == "reflect":
                 indices = _mirrored_indices(old, new)
             else:
@@ -51,19 +56,6 @@ class PadToMultiple(keras.layers.Layer):
             "multiple": self.multiple,
             "mode": self.mode,
         }
-
-
-def _padded_size(x, multiple):
-    """Height and width of (B, H, W, C), rounded up to multiples.
-
-    Known ones are numbers. Others are those of a tensor of that size: LiteRT infers
-    it, but nothing from arithmetic with sizes (see `static_shapes`).
-    """
-    size = ops.shape(x)[1:3]
-    if multiple == 1 or all(isinstance(number, int) for number in size):
-        return [number + -number % multiple for number in size]
-    cells = ops.tile(x[:, ::multiple, ::multiple, :1], (1, 1, 1, multiple**2))
-    return ops.shape(ops.nn.depth_to_space(cells, multiple))[1:3]
 
 
 def _mirrored_indices(size, padded_size):
@@ -122,9 +114,9 @@ class PixelUnshuffle(keras.layers.Layer):
         blocks, channels = self.factor**2, x.shape[-1]
         x = ops.nn.space_to_depth(x, self.factor)
         height, width = ops.shape(x)[1:3]
-        x = ops.reshape(x, (-1, height, width, blocks, channels))
+        x = reshape(x, (-1, height, width, blocks, channels))
         x = ops.transpose(x, (0, 1, 2, 4, 3))
-        return ops.reshape(x, (-1, height, width, channels * blocks))
+        return reshape(x, (-1, height, width, channels * blocks))
 
     def compute_output_shape(self, input_shape):
         batch, *size, channels = input_shape

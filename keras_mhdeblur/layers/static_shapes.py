@@ -48,7 +48,7 @@ def crop(x, image, axis):
         axis: the first of the two axes.
     """
     height, width = ops.shape(image)[1:3]
-    if static_shapes_wanted():
+    if static_shapes_wanted() and not isinstance(height, int):
         x = ops.take(x, ops.arange(height), axis=axis)
         return ops.take(x, ops.arange(width), axis=axis + 1)
     return x[(slice(None),) * axis + (slice(height), slice(width))]

@@ -6,6 +6,7 @@ from keras import ops
 
 from keras_mhdeblur.layers.channel_normalization import ChannelNormalization
 from keras_mhdeblur.layers.conv_parts import conv_part, depthwise_conv_part
+from keras_mhdeblur.layers.static_shapes import reshape, static_shapes_wanted
 from keras_mhdeblur.layers.windows import average_windows, cut_windows, window_starts
 
 
@@ -158,18 +159,18 @@ class TransposedAttention(_Branch):
         become one matrix.
         """
         height, width = ops.shape(value)[1:3]
+        pixels = _pixels(value)
         query, key, value = (
-            ops.reshape(y, (-1, height * width, self.channels))
-            for y in (query, key, value)
+            reshape(y, (-1, pixels, self.channels)) for y in (query, key, value)
         )
         mixing = ops.matmul(
             ops.transpose(self._attention(query, key), (0, 2, 1)),
-            ops.cast(self.out.kernel[0, 0], "float32"),
+            ops.cast(self.out.kernel[0], "float32"),
         )
         y = ops.matmul(value, ops.cast(mixing, value.dtype))
         if self.use_bias:
             y = y + self.out.bias
-        return ops.reshape(y, (-1, height, width, self.channels))
+        return reshape(y, (-1, height, width, self.channels))
 
     def _attention(self, query, key):
         """Attention (B, C, C) of channels to channels, zero between heads."""
@@ -184,6 +185,14 @@ class TransposedAttention(_Branch):
 
     def get_config(self):
         return {**super().get_config(), "num_heads": self.num_heads}
+
+
+def _pixels(x):
+    """Number H * W of pixels of feature maps (B, H, W, C)."""
+    if static_shapes_wanted():  # Sizes are read off tensors, not multiplied.
+        return ops.shape(ops.reshape(x[:1, :, :, :1], (-1,)))[0]
+    height, width = ops.shape(x)[1:3]
+    return height * width
 
 
 def _inverse_norm(x):

@@ -2,6 +2,8 @@
 
 from keras import ops
 
+from keras_mhdeblur.layers.static_shapes import reshape
+
 
 def window_starts(size, window):
     """Where windows start that cover an axis evenly, and their size.
@@ -17,15 +19,14 @@ def window_starts(size, window):
     Returns:
         Tensor of starts, and the window size.
     """
-    # Known sizes stay numbers: JAX cannot make shapes of tensors.
-    known = isinstance(size, int)
-    smaller, larger = (min, max) if known else (ops.minimum, ops.maximum)
-    window = smaller(window, size)
+    # Sizes of tensors: where the axis' size is known, JAX has them as numbers, and
+    # LiteRT infers them, but nothing from arithmetic with sizes (see `static_shapes`).
+    count = ops.shape(ops.arange(size)[::window])[0]
+    window = ops.shape(ops.arange(size)[:window])[0]
     last = size - window
+    gaps = ops.maximum(count - 1, 1)
     # Rounded up without negative numbers, whose quotients are others in ONNX.
-    gaps = larger((size - 1) // window, 1)
-    step = larger((last + gaps - 1) // gaps, 1)
-    count = (last + step - 1) // step + 1
+    step = (last + gaps - 1) // gaps
     return ops.minimum(ops.arange(count) * step, last), window
 
 
@@ -42,11 +43,10 @@ def cut_windows(x, grid):
     channels = x.shape[-1]
     shape = []
     for axis, (starts, window) in zip((1, 2), grid):
-        index = starts[:, None] + ops.arange(window)
-        x = ops.take(x, ops.reshape(index, (-1,)), axis=axis)
+        x = ops.take(x, _positions(starts, window), axis=axis)
         shape += [ops.shape(starts)[0], window]
-    x = ops.transpose(ops.reshape(x, (-1, *shape, channels)), (0, 1, 3, 2, 4, 5))
-    return ops.reshape(x, (-1, shape[1], shape[3], channels))
+    x = ops.transpose(reshape(x, (-1, *shape, channels)), (0, 1, 3, 2, 4, 5))
+    return reshape(x, (-1, shape[1], shape[3], channels))
 
 
 def average_windows(windows, grid, height, width):
@@ -63,9 +63,11 @@ def average_windows(windows, grid, height, width):
     channels = windows.shape[-1]
     (row_starts, row_size), (column_starts, column_size) = grid
     rows, columns = ops.shape(row_starts)[0], ops.shape(column_starts)[0]
-    x = ops.reshape(windows, (-1, rows, columns, row_size, column_size, channels))
+    x = reshape(windows, (-1, rows, columns, row_size, column_size, channels))
     x = ops.transpose(x, (0, 1, 3, 2, 4, 5))
-    x = ops.reshape(x, (-1, rows * row_size, columns * column_size, channels))
+    # All rows of the windows, one window after the other, and all columns.
+    joined = [ops.shape(_positions(*axis))[0] for axis in grid]
+    x = reshape(x, (-1, *joined, channels))
     for axis, (starts, window), size in zip((1, 2), grid, (height, width)):
         position = ops.arange(size)
         # Of the one or two windows that hold a position. Comparisons with few starts,
@@ -76,7 +78,12 @@ def average_windows(windows, grid, height, width):
             ops.take(x, owner * window + position - ops.take(starts, owner), axis=axis)
             for owner in (first, last)
         )
-    return ops.reshape(x, (-1, height, width, channels))
+    return reshape(x, (-1, height, width, channels))
+
+
+def _positions(starts, window):
+    """Positions in all windows, (count * window,)."""
+    return ops.reshape(starts[:, None] + ops.arange(window), (-1,))
 
 
 def _count(conditions):

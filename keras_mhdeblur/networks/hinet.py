@@ -4,6 +4,7 @@ import keras
 from keras import layers
 
 from keras_mhdeblur.layers import (
+    Conv2DTranspose,
     CropStack,
     HINBlock,
     MultiHeadOutput,
@@ -118,13 +119,7 @@ class HINet(RestorationNetwork):
             x, outputs = features[-1], []
             for level in reversed(range(depth - 1)):
                 channels = width * 2**level
-                up = layer(
-                    layers.Conv2DTranspose,
-                    channels,
-                    2,
-                    strides=2,
-                    name=f"{prefix}_up_{level}",
-                )
+                up = layer(Conv2DTranspose, channels, 2, name=f"{prefix}_up_{level}")
                 skip = conv3(features[level], channels, f"{prefix}_skip_{level}")
                 concat = layer(layers.Concatenate, name=f"{prefix}_concat_{level}")
                 name = f"{prefix}_decoder_{level}"

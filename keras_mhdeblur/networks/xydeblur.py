@@ -3,7 +3,13 @@
 import keras
 from keras import layers
 
-from keras_mhdeblur.layers import AxisHeadOutput, PadToMultiple, ResidualBlock, Rotate90
+from keras_mhdeblur.layers import (
+    AxisHeadOutput,
+    Conv2DTranspose,
+    PadToMultiple,
+    ResidualBlock,
+    Rotate90,
+)
 from keras_mhdeblur.networks.base import RestorationNetwork
 
 LEVELS = 3
@@ -54,8 +60,9 @@ class XYDeblur(RestorationNetwork):
                 width << level, 3, strides=2, name=f"down_{level}", **relu
             )
             encoder.append([pad, down])
-            up = {"strides": 2, "padding": "same", "name": f"up_{level}", **relu}
-            ups[level] = layers.Conv2DTranspose(width << level - 1, 4, **up)
+            ups[level] = Conv2DTranspose(
+                width << level - 1, 4, name=f"up_{level}", **relu
+            )
             merges[level] = layers.Conv2D(
                 width << level - 1, 1, name=f"merge_{level}", **relu
             )

@@ -8,6 +8,7 @@ import tensorflow as tf
 from keras_mhdeblur import layers
 from keras_mhdeblur.combination import pair_indices
 from keras_mhdeblur.convert.nafnet import nafblock_entries
+from keras_mhdeblur.layers.static_shapes import static_shapes
 
 
 @pytest.mark.parametrize("heads", [2, 4, 5])
@@ -89,6 +90,28 @@ def test_pixel_unshuffle(golden):
     assert layer.compute_output_shape((None, 6, None, 3)) == (None, 3, None, 12)
 
 
+@pytest.mark.parametrize("kernel_size", [2, 4])
+@pytest.mark.parametrize("use_bias", [False, True])
+def test_conv_transpose(kernel_size, use_bias, tmp_path):
+    arguments = {"use_bias": use_bias, "bias_initializer": "normal"}
+    layer = layers.Conv2DTranspose(5, kernel_size, activation="relu", **arguments)
+    assert type(layer).from_config(layer.get_config()).get_config() == (
+        layer.get_config()
+    )
+    usual = keras.layers.Conv2DTranspose(
+        5, kernel_size, strides=2, padding="same", activation="relu", **arguments
+    )
+    # Files of weights hold names of classes.
+    models = [keras.Sequential([keras.Input((4, 7, 3)), up]) for up in (usual, layer)]
+    models[0].save_weights(tmp_path / "model.weights.h5")
+    models[1].load_weights(tmp_path / "model.weights.h5")
+    x = np.random.default_rng(0).normal(size=(2, 4, 7, 3)).astype("float32")
+    expected = usual(x)
+    np.testing.assert_array_equal(layer(x), expected)
+    with static_shapes():
+        np.testing.assert_allclose(layer(x), expected, rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("mode", ["constant", "reflect"])
 def test_pad_to_multiple(mode):
     layer = layers.PadToMultiple(8, mode)
@@ -114,6 +137,7 @@ def test_simple_gate():
         (lambda: layers.MultiHeadOutput(0), "num_heads=0"),
         (lambda: layers.LocalAveragePooling2D((0, 3)), r"window_size=\(0, 3\)"),
         (lambda: layers.PadToMultiple(8, "wrap"), "mode='wrap'"),
+        (lambda: layers.Conv2DTranspose(4, 3), "kernel_size=3"),
     ],
 )
 def test_wrong_arguments(make, argument):

@@ -60,7 +60,7 @@ def test_upscaling(golden):
     blocks = golden("blocks")
     x, skip = blocks["hin_upblock/x0"], blocks["hin_upblock/x1"]
     state = blocks.state("hin_upblock/sd/")
-    up = conv(keras.layers.Conv2DTranspose, "up", x, state, 4, 2, strides=2)
+    up = conv(layers.Conv2DTranspose, "up", x, state, 4, 2)
     y = np.concatenate([up, skip], axis=-1)
     block = layers.HINBlock(4, normalize=False)
     block.build(y.shape)
