@@ -26,6 +26,7 @@ FORMATS = (
     *("JPEG", "MPO", "PNG", "TIFF", "WEBP", "AVIF", "HEIF", "JPEG2000"),
     *("BMP", "GIF", "PPM", "TGA"),
 )
+HEIC_BRANDS = (b"ftypheic", b"ftypheix", b"ftypmif1")
 ANIMATED_FORMATS = ("AVIF", "GIF", "HEIF", "PNG", "WEBP")
 
 ORIENTATION_TAG = 0x0112
@@ -36,8 +37,7 @@ LAYOUT_TAGS = {
 }
 # The repetitions are bounded, or a hostile file could keep the search busy for hours.
 XMP_ORIENTATION = re.compile(
-    rb"""tiff:Orientation=("[^"]{0,99}"|'[^']{0,99}')"""
-    rb"""|<tiff:Orientation>[^<]{0,99}</tiff:Orientation>"""
+    rb"""(tiff:Orientation\s{0,9}(?:=\s{0,9}["']|>)\s{0,9})[0-9]{1,9}"""
 )
 # Floats of a resized or decoded image overshoot [0, 1] by rounding, not by more.
 RANGE_TOLERANCE = 1e-4
@@ -68,7 +68,7 @@ class Photo:
         gray: whether the file has one colour channel; the three are equal then.
         icc_profile: ICC profile of the pixels, bytes or None.
         exif: EXIF block without the orientation, bytes or None.
-        xmp: XMP packet without the orientation, bytes or None.
+        xmp: XMP packet, its orientation upright, bytes or None.
         notes: what of the file is not kept, a line each.
     """
 
@@ -80,6 +80,11 @@ class Photo:
     exif: bytes | None = None
     xmp: bytes | None = None
     notes: tuple[str, ...] = ()
+
+    def with_pixels(self, pixels):
+        """The same photo with other pixels, (H, W, 3), or (H, W, 1) for gray."""
+        pixels = np.broadcast_to(pixels, self.pixels.shape)
+        return dataclasses.replace(self, pixels=pixels)
 
     def to_array(self):
         """The image as a file holds it.
@@ -140,10 +145,14 @@ def read_image(path):
                 return _read_photo(file)
         except UnidentifiedImageError:
             reason = "it is not an image of a kind that can be read"
+            file.seek(4)
+            if file.read(8) in HEIC_BRANDS:
+                reason = "HEIC cannot be read; convert it to JPEG or PNG"
         except _AnimatedError:
             reason = "it is animated; only still pictures are restored"
         except Image.DecompressionBombError as error:
-            reason = f"it has too many pixels ({error})"
+            detail = str(error).rstrip(".")
+            reason = f"it has too many pixels: {detail}; --max-megapixels allows more"
         except MemoryError:
             raise
         except Exception as error:
@@ -210,27 +219,54 @@ def write_image(path, photo):
             image (alpha in a JPEG).
     """
     path = Path(path)
-    suffix = path.suffix.lower()
-    image_format = Image.registered_extensions().get(suffix)
+    image_format = check_format(path, photo)
+    metadata = {"icc_profile": photo.icc_profile, "exif": photo.exif, "xmp": photo.xmp}
+    if image_format in ("PNG", "TIFF"):
+        data = _encode_whole(image_format, photo, metadata)
+    else:
+        try:
+            data = _encode_with_pillow(image_format, photo, metadata)
+        except (OSError, ValueError) as error:
+            raise _cannot_hold(image_format, error, path) from error
+    write_atomically(path, data)
+
+
+def check_format(path, photo):
+    """Compares a photo with the format of a path's suffix, before `write_image`.
+
+    Args:
+        path: path of the file.
+        photo: `Photo`.
+
+    Returns:
+        The format, as Pillow calls it.
+
+    Raises:
+        ValueError: if the suffix is no image format or the format cannot hold alpha
+            or the ICC profile.
+    """
+    image_format = Image.registered_extensions().get(Path(path).suffix.lower())
     if image_format not in Image.SAVE:
         raise ValueError(
             "`path` must end in the suffix of an image format that can be written, "
             f"for example .png. Received: path={path}"
         )
-    metadata = {"icc_profile": photo.icc_profile, "exif": photo.exif, "xmp": photo.xmp}
-    try:
-        if photo.gray and photo.icc_profile and _stored_as_rgb(image_format, photo):
-            raise ValueError("its colour profile is of gray images")
-        if image_format in ("PNG", "TIFF"):
-            data = _encode_whole(image_format, photo, metadata)
-        else:
-            data = _encode_with_pillow(image_format, photo, metadata)
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"{image_format} files cannot hold this image ({error}); PNG files can. "
-            f"Received: path={path}"
-        ) from error
-    write_atomically(path, data)
+    clear = photo.alpha is not None
+    if clear and image_format in ("JPEG", "MPO"):
+        raise _cannot_hold(image_format, "it has an alpha channel", path)
+    as_rgb = image_format in ("AVIF", "WEBP") or (
+        image_format == "TIFF" and clear and photo.depth == 16
+    )
+    if photo.gray and photo.icc_profile and as_rgb:
+        raise _cannot_hold(image_format, "its colour profile is of gray images", path)
+    return image_format
+
+
+def _cannot_hold(image_format, reason, path):
+    return ValueError(
+        f"{image_format} files cannot hold this image ({reason}); PNG files can. "
+        f"Received: path={path}"
+    )
 
 
 def _encode_whole(image_format, photo, metadata):
@@ -239,11 +275,6 @@ def _encode_whole(image_format, photo, metadata):
     if image_format == "PNG":
         return encode_png(array, **metadata)
     return encode_tiff(array, **metadata)
-
-
-def _stored_as_rgb(image_format, photo):
-    deep_alpha = photo.depth == 16 and photo.alpha is not None
-    return image_format in ("AVIF", "WEBP") or image_format == "TIFF" and deep_alpha
 
 
 def _encode_with_pillow(image_format, photo, metadata):
@@ -469,9 +500,11 @@ def _orientation_and_exif(image):
 
 
 def _xmp(image):
-    """XMP packet without an orientation, which would turn the upright image again."""
+    """XMP packet of an upright image: another orientation would turn it again."""
     xmp = image.info.get("xmp")
-    return XMP_ORIENTATION.sub(b"", xmp) if isinstance(xmp, bytes) and xmp else None
+    return (
+        XMP_ORIENTATION.sub(rb"\g<1>1", xmp) if isinstance(xmp, bytes) and xmp else None
+    )
 
 
 def _upright(array, orientation):

@@ -25,7 +25,8 @@ def read_sixteen_bits(image, file):
     keeps one byte of two. Told the other byte order it keeps the other byte.
 
     Args:
-        image: PIL image of a PNG or TIFF file, not loaded yet.
+        image: PIL image of any file, not loaded yet; only of PNG and TIFF something is
+            gained.
         file: the binary file that it was opened from.
 
     Returns:
@@ -53,11 +54,11 @@ def read_sixteen_bits(image, file):
 
 def _stored_mode(image):
     """How a file stores its pixels, in Pillow's words: "RGB;16L"; "" if unclear."""
-    if not image.tile:
+    if image.format not in ("PNG", "TIFF") or not image.tile:
         return ""
     args = image.tile[0].args
     mode = args if isinstance(args, str) else args[0]
-    if image.format != "TIFF":
+    if image.format == "PNG":
         return mode
     native = "L" if sys.byteorder == "little" else "B"
     if image.tag_v2.get(PLANES) != SEPARATE_PLANES:

@@ -10,7 +10,9 @@ import pytest
 from PIL import Image
 
 from keras_mhdeblur import Deblurrer, cli
-from keras_mhdeblur.cli import common, restore
+from keras_mhdeblur.cli import common
+from keras_mhdeblur.cli.photo_paths import find_photos, plan_outputs
+from keras_mhdeblur.images import Photo, read_image, write_image
 from keras_mhdeblur.networks import NAFNet
 
 
@@ -110,8 +112,128 @@ def test_broken_files_are_named_and_the_others_restored(
     assert f"mhdeblur: {photos / 'zero.png'}: it is empty (0 bytes)\n" in err
     assert f"mhdeblur: {photos / 'cut.jpg'}: it is " in err
     assert f"mhdeblur: {missing}: there is no such file" in err
-    assert "Restored 2 of 5 photos" in err and err.endswith("; 3 failed.\n")
-    assert "Traceback" not in err
+    *_, summary, first, second, third = err.splitlines()
+    assert summary.startswith(f"Restored 2 of 5 photos to {output} in ")
+    assert summary.endswith(" s; 3 failed:")
+    assert first == f"  failed  {missing}: there is no such file or folder"
+    assert second.startswith(f"  failed  {photos / 'cut.jpg'}: it is ")
+    assert third == f"  failed  {photos / 'zero.png'}: it is empty (0 bytes)"
+
+
+def test_what_is_not_kept_is_said(photos, preset, tmp_path, capfd):
+    Image.new("CMYK", (16, 16)).save(photos / "c.jpg")
+    assert run("restore", photos, "-o", tmp_path / "out", "--preset", preset) == 0
+    *_, summary, note = capfd.readouterr().err.splitlines()
+    assert summary.endswith(" s:")
+    assert note.startswith(f"  note    {photos / 'c.jpg'}: CMYK is converted to RGB")
+
+
+@pytest.mark.parametrize(
+    "suffix, image_format", [("jpg", "JPEG"), ("webp", "WEBP"), ("tiff", "TIFF")]
+)
+def test_output_format(photos, preset, tmp_path, capfd, suffix, image_format):
+    Image.new("RGBA", (8, 8)).save(photos / "c.png")
+    command = ("restore", photos, "-o", tmp_path / "out", "--preset", preset)
+    jpg = suffix == "jpg"
+    assert run(*command, "--output-format", suffix, "--hypotheses") == jpg
+    names = [name for name in files(tmp_path / "out") if "/" not in name]
+    assert names == [f"{stem}.{suffix}" for stem in ("ab" if jpg else "abc")]
+    assert Image.open(tmp_path / "out" / names[0]).format == image_format
+    assert (tmp_path / "out" / "b" / f"b_0+1.{suffix}").exists()
+    assert ("it has an alpha channel" in capfd.readouterr().err) == jpg
+
+
+def test_existing_outputs_are_skipped(photos, preset, tmp_path, capfd):
+    command = ("restore", photos, "-o", tmp_path / "out", "--preset", preset)
+    command += ("--skip-existing",)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.png").write_bytes(b"done before")
+    assert run(*command) == 0
+    assert (tmp_path / "out" / "a.png").read_bytes() == b"done before"
+    assert level(tmp_path / "out" / "b.png") in (76, 77)
+    assert "Restored 1 of 2 photos" in capfd.readouterr().err
+    # Nothing is left to do, and no model is loaded for it.
+    assert run(*command[:-2], "no_such_preset", "--skip-existing") == 0
+    assert capfd.readouterr().err.endswith(" s; 2 already there.\n")
+
+
+def test_linear_light(preset, tmp_path):
+    # sRGB of 0, 0.5 and 1; with the head's 0.2, of 0.2, 0.7 and 1.
+    light, brighter = ([[0, 0.21404, 1]], [[0.03310, 0.44799, 1]])
+    pixels = np.repeat(np.array(light, "float32")[..., None], 3, axis=-1)
+    for name, gray in (("colour.png", False), ("gray.png", True)):
+        write_image(tmp_path / name, Photo(pixels, depth=16, gray=gray))
+    inputs = (tmp_path / "colour.png", tmp_path / "gray.png")
+    command = ("restore", *inputs, "--preset", preset, "--linear")
+    for head, expected in ((0, light), (1, brighter)):
+        out = tmp_path / str(head)
+        assert run(*command, "-o", out, "--select", f"{head},{head}") == 0
+        for name in ("colour.png", "gray.png"):
+            photo = read_image(out / name)
+            assert photo.depth == 16
+            np.testing.assert_allclose(photo.pixels[..., 1], expected, atol=1e-4)
+
+
+def test_patterns(photos, preset, tmp_path):
+    deep = photos / "deep" / "er"
+    deep.mkdir(parents=True)
+    for name in ("c.jpg", ".hidden.jpg"):
+        Image.new("L", (4, 4)).save(deep / name)
+
+    def found(pattern):
+        matches, failures = find_photos([f"{photos}/{pattern}"], recursive=False)
+        return [name.as_posix() for _, name in matches], failures
+
+    assert found("*.jpg") == (["a.jpg"], [])
+    assert found("[ab].*") == (["a.jpg", "b.png"], [])
+    assert found("**/*.jpg") == (["a.jpg", "deep/er/c.jpg"], [])
+    assert found("d*/e?") == (["deep/er/c.jpg"], [])
+    for nothing in ("x*.jpg", "a**"):
+        names, (failure,) = found(nothing)
+        assert not names and failure.endswith("there is no such file or folder")
+    # A file of that name is no pattern.
+    Image.new("L", (4, 4)).save(photos / "[ab].png")
+    assert found("[ab].png") == (["[ab].png"], [])
+    command = ("restore", photos / "**" / "*.jpg", "-o", tmp_path / "out")
+    assert run(*command, "--preset", preset) == 0
+    assert files(tmp_path / "out") == ["a.png", "deep/er/c.png"]
+
+
+def test_equal_names_of_two_folders(photos, preset, tmp_path, capfd):
+    other = tmp_path / "other"
+    other.mkdir()
+    Image.new("RGB", (9, 13), (102, 102, 102)).save(other / "a.jpg")
+    command = ("restore", photos, other, "-o", tmp_path / "out", "--preset", preset)
+    assert run(*command, "--select", "0,0") == 0
+    assert files(tmp_path / "out") == ["a_jpg.png", "a_jpg_2.png", "b.png"]
+    assert level(tmp_path / "out" / "a_jpg.png") == 51
+    assert level(tmp_path / "out" / "a_jpg_2.png") == 102
+    *_, first, second = capfd.readouterr().err.splitlines()
+    assert first == f"  note    {photos / 'a.jpg'}: is written as a_jpg.png"
+    assert second == f"  note    {other / 'a.jpg'}: is written as a_jpg_2.png"
+
+
+def test_hypotheses_do_not_overwrite_restored_photos(photos, preset, tmp_path, capfd):
+    command = ("restore", "--preset", preset, "--recursive", "--hypotheses")
+    assert run(*command, photos, "-o", tmp_path / "once") == 0
+    assert run(*command, tmp_path / "once", "-o", tmp_path / "twice") == 2
+    assert "where restored photos are written too" in capfd.readouterr().err
+    assert not (tmp_path / "twice").exists()
+
+
+def test_the_output_is_not_searched(photos, preset):
+    command = ("restore", photos, "-r", "-o", photos / "out", "--preset", preset)
+    for _ in range(2):
+        assert run(*command) == 0
+        assert files(photos / "out") == ["a.png", "b.png"]
+
+
+def test_too_many_pixels(photos, preset, tmp_path, capfd):
+    Image.new("1", (1100, 1000)).save(photos / "c.png")
+    command = ("restore", photos, "-o", tmp_path / "out", "--preset", preset)
+    assert run(*command, "--max-megapixels", "1") == 1
+    assert files(tmp_path / "out") == ["a.png", "b.png"]
+    assert "c.png: it has too many pixels" in capfd.readouterr().err
 
 
 def test_recursive(photos, preset, tmp_path):
@@ -133,15 +255,13 @@ def test_photos_are_never_overwritten(photos, preset, capfd):
 
 
 def test_the_same_photo_twice_is_one(photos):
-    found, failures = restore.find_photos([photos, photos / "a.jpg"], recursive=False)
+    found, failures = find_photos([photos, photos / "a.jpg"], recursive=False)
     assert [path.name for path, _ in found] == ["a.jpg", "b.png"] and not failures
 
 
 def test_output_names_are_unique():
     names = ["a.jpg", "a.png", "b.jpg", "A.JPG", "a_jpg.tif", "sub/b.png", "c"]
-    outputs = [
-        str(name) for name in restore.plan_outputs([Path(name) for name in names])
-    ]
+    outputs = [str(name) for name in plan_outputs([Path(name) for name in names])]
     assert outputs == [
         "a_jpg_2.png",
         "a_png.png",

@@ -2,13 +2,15 @@ import io
 import os
 import stat
 import struct
+import subprocess
+import sys
 import zlib
 
 import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageOps
 
-from keras_mhdeblur import images
+from keras_mhdeblur import images, lossless
 from keras_mhdeblur.images import ImageFileError, Photo, read_image, write_image
 
 
@@ -60,7 +62,7 @@ def decode_png16(path):
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
 def test_eight_bit_files_come_back_unchanged(tmp_path, rng, mode):
     array = random_bytes(rng, 5, 7, len(mode)).squeeze()
-    Image.fromarray(array, mode).save(tmp_path / "in.png")
+    Image.fromarray(array).save(tmp_path / "in.png")
     photo = read_image(tmp_path / "in.png")
     colours = array[..., None] if mode == "L" else array
     colours = colours[..., :1] if mode in ("L", "LA") else colours[..., :3]
@@ -94,6 +96,154 @@ def test_sixteen_bit_png_keeps_every_bit_profile_and_exif(tmp_path, rng, channel
     assert again.exif is not None
     # An RGB profile means nothing for gray pixels.
     assert again.icc_profile == (photo.icc_profile if channels > 2 else None)
+
+
+def test_sixteen_bits_and_a_transparent_colour(tmp_path):
+    array = np.array([[[1, 2, 3], [1, 2, 4]]], "uint16")
+    write_png16(tmp_path / "in.png", array)
+    data = (tmp_path / "in.png").read_bytes()
+    header, rest = data[:33], data[33:]
+    chunk = b"tRNS" + struct.pack(">3H", 1, 2, 3)
+    checksum = struct.pack(">I", zlib.crc32(chunk))
+    (tmp_path / "in.png").write_bytes(header + b"\0\0\0\x06" + chunk + checksum + rest)
+    photo = read_image(tmp_path / "in.png")
+    np.testing.assert_array_equal(photo.alpha, [[0, 65535]])
+    np.testing.assert_array_equal(photo.to_array()[..., :3], array)
+
+
+def write_tiff(path, array, *, order="<", planes=False, **tags):
+    """A TIFF without compression, by the letter of the specification."""
+    height, width, channels = array.shape
+    array = array.astype(array.dtype.newbyteorder(order))
+    parts = np.moveaxis(array, -1, 0) if planes else [array]
+    values = {
+        256: [width],
+        257: [height],
+        258: [8 * array.itemsize] * channels,
+        259: [1],
+        262: [2 if channels > 2 else 1],
+        273: [8 + i * parts[0].nbytes for i in range(len(parts))],
+        277: [channels],
+        278: [height],
+        279: [part.nbytes for part in parts],
+        284: [2 if planes else 1],
+    } | {int(tag[1:]): [value] for tag, value in tags.items()}
+    data = b"".join(part.tobytes() for part in parts)
+    end = 8 + len(data) + 6 + 12 * len(values)
+    entries, more = b"", b""
+    for tag, value in sorted(values.items()):
+        field = struct.pack(f"{order}{len(value)}I", *value)
+        if len(value) > 1:
+            more, field = more + field, struct.pack(f"{order}I", end + len(more))
+        entries += struct.pack(f"{order}HHI", tag, 4, len(value)) + field
+    path.write_bytes(
+        (b"II*\0" if order == "<" else b"MM\0*")
+        + struct.pack(f"{order}I", 8 + len(data))
+        + data
+        + struct.pack(f"{order}H", len(values))
+        + entries
+        + bytes(4)
+        + more
+    )
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("planes", [False, True])
+def test_sixteen_bit_tiff(tmp_path, rng, order, planes):
+    array = rng.integers(0, 65536, (6, 5, 3), dtype="uint16")
+    write_tiff(tmp_path / "in.tif", array, order=order, planes=planes)
+    photo = read_image(tmp_path / "in.tif")
+    assert photo.depth == 16 and photo.notes == ()
+    np.testing.assert_array_equal(photo.to_array(), array)
+
+
+@pytest.mark.parametrize("extra, expected", [(0, (1, 2, 3)), (2, (1, 2, 3, 5))])
+def test_fourth_channel_of_a_tiff(tmp_path, extra, expected):
+    array = np.array([[[1, 2, 3, 5]]], "uint16")
+    write_tiff(tmp_path / "in.tif", array, t338=extra)
+    photo = read_image(tmp_path / "in.tif")
+    np.testing.assert_array_equal(photo.to_array()[0, 0], expected)
+
+
+def test_premultiplied_alpha_of_a_tiff(tmp_path):
+    array = np.array([[[16384, 0, 32768, 32768], [0, 0, 0, 0]]], "uint16")
+    write_tiff(tmp_path / "in.tif", array, t338=1)
+    photo = read_image(tmp_path / "in.tif")
+    np.testing.assert_allclose(photo.pixels, [[[0.5, 0, 1], [0, 0, 0]]], atol=1e-4)
+    np.testing.assert_array_equal(photo.alpha, [[32768, 0]])
+
+
+def test_negative_tiff(tmp_path, rng):
+    array = rng.integers(0, 65536, (4, 3, 1), dtype="uint16")
+    write_tiff(tmp_path / "in.tif", 65535 - array, t262=0)
+    photo = read_image(tmp_path / "in.tif")
+    np.testing.assert_array_equal(photo.to_array(), array[..., 0])
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_written_tiff(tmp_path, rng, dtype, channels):
+    import cv2
+
+    array = rng.integers(0, np.iinfo(dtype).max, (6, 5, channels), dtype)
+    (tmp_path / "out.tif").write_bytes(lossless.encode_tiff(array))
+    back = read_image(tmp_path / "out.tif").to_array().reshape(6, 5, -1)
+    if channels == 2 and dtype == "uint16":
+        np.testing.assert_array_equal(back[..., [0, 3]], array)
+        return
+    np.testing.assert_array_equal(back, array)
+    if channels in (1, 3):
+        other = cv2.imread(str(tmp_path / "out.tif"), cv2.IMREAD_UNCHANGED)
+        assert other.dtype == dtype
+        np.testing.assert_array_equal(other.reshape(6, 5, -1)[..., ::-1], array)
+
+
+@pytest.mark.parametrize("compression", [5, 32773])  # LZW, PackBits
+def test_compressed_sixteen_bit_tiff(tmp_path, rng, compression):
+    import cv2
+
+    array = rng.integers(0, 65536, (70, 50, 3), dtype="uint16")
+    options = [cv2.IMWRITE_TIFF_COMPRESSION, compression]
+    assert cv2.imwrite(str(tmp_path / "in.tif"), array[..., ::-1], options)
+    np.testing.assert_array_equal(read_image(tmp_path / "in.tif").to_array(), array)
+
+
+def test_compressed_planes_keep_eight_bits_and_say_so(tmp_path, rng):
+    """libtiff gives Pillow no second byte of theirs."""
+    array = rng.integers(0, 65536, (6, 5, 3), dtype="uint16")
+    plain = tmp_path / "plain.tif"
+    write_tiff(plain, array, planes=True)
+    with Image.open(plain) as image:
+        tags = {tag: image.tag_v2[tag] for tag in image.tag_v2}
+    data = [zlib.compress(array[..., c].tobytes()) for c in range(3)]
+    tags |= {259: 8, 279: tuple(map(len, data))}
+    tags[273] = tuple(int(n) for n in np.cumsum([0, *map(len, data[:2])]))
+    directory = lossless.ImageFileDirectory_v2(b"II*\0\0\0\0\0")
+    for tag, value in tags.items():
+        directory[tag] = value
+    file = io.BytesIO()
+    directory.save(file)
+    (tmp_path / "in.tif").write_bytes(file.getvalue() + b"".join(data))
+    photo = read_image(tmp_path / "in.tif")
+    np.testing.assert_array_equal(photo.to_array(), array >> 8)
+    assert photo.depth == 8 and photo.notes == ("8 of its 16 bits are kept",)
+
+
+def test_sixteen_bits_need_no_tensorflow(tmp_path):
+    code = f"""
+import sys
+import mhdeblur
+from keras_mhdeblur.images import read_image, write_image
+
+for suffix in ("png", "tif"):
+    path = {str(tmp_path)!r} + "/in." + suffix
+    write_image(path, read_image(path))
+assert not {{"tensorflow", "keras"}} & set(sys.modules)
+"""
+    array = np.zeros((2, 3, 3), "uint16")
+    write_png16(tmp_path / "in.png", array)
+    write_tiff(tmp_path / "in.tif", array)
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_sixteen_bit_gray_tiff(tmp_path, rng):
@@ -140,6 +290,79 @@ def test_icc_profile_of_a_jpeg_is_kept(tmp_path, rng):
             assert image.info["icc_profile"] == profile
 
 
+XMP = (
+    b'<x:xmpmeta><rdf:Description tiff:Orientation="6" tiff:Make="Maker"/>'
+    b"<tiff:Orientation>6</tiff:Orientation></x:xmpmeta>"
+)
+
+
+@pytest.mark.parametrize("source", ["png", "jpg", "webp", "tiff", "avif"])
+@pytest.mark.parametrize("target", ["png", "jpg", "webp", "tiff"])
+def test_metadata_are_kept(tmp_path, rng, source, target):
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "Maker"
+    exif.get_ifd(0x8769)[0x829A] = 0.125
+    exif.get_ifd(0x8825)[1] = "N"
+    profile = srgb_profile()
+    array = random_bytes(rng, 16, 24, 3)
+    if source in ("png", "tiff"):  # Pillow writes a part of them
+        encode = {"png": lossless.encode_png, "tiff": lossless.encode_tiff}[source]
+        data = encode(array, profile, exif.tobytes(), XMP)
+        (tmp_path / f"in.{source}").write_bytes(data)
+    else:
+        options = {"exif": exif, "icc_profile": profile, "xmp": XMP}
+        Image.fromarray(array).save(tmp_path / f"in.{source}", **options)
+    photo = read_image(tmp_path / f"in.{source}")
+    assert photo.pixels.shape == (24, 16, 3)
+    write_image(tmp_path / f"out.{target}", photo)
+    with Image.open(tmp_path / f"out.{target}") as image:
+        image.load()
+        assert image.size == (16, 24) and image.info["icc_profile"] == profile
+        assert image.info["xmp"] == photo.xmp
+        kept = image.getexif()
+        assert kept.get(0x0112, 1) == 1 and kept[0x010F] == "Maker"
+        assert kept.get_ifd(0x8769)[0x829A] == 0.125 and kept.get_ifd(0x8825)[1] == "N"
+    assert photo.xmp == XMP.replace(b"6", b"1")
+    # It is not turned again.
+    assert read_image(tmp_path / f"out.{target}").pixels.shape == (24, 16, 3)
+
+
+def test_orientation_of_xmp_alone_is_applied_once(tmp_path, rng):
+    Image.fromarray(random_bytes(rng, 4, 6, 3)).save(tmp_path / "in.jpg", xmp=XMP)
+    photo = read_image(tmp_path / "in.jpg")
+    assert photo.pixels.shape == (6, 4, 3) and photo.xmp == XMP.replace(b"6", b"1")
+
+
+def test_orientation_of_a_cut_xmp_packet_is_applied_once(tmp_path, rng):
+    packet = XMP[: XMP.index(b"6") + 1]
+    Image.fromarray(random_bytes(rng, 4, 6, 3)).save(tmp_path / "in.webp", xmp=packet)
+    write_image(tmp_path / "out.png", read_image(tmp_path / "in.webp"))
+    assert read_image(tmp_path / "out.png").pixels.shape == (6, 4, 3)
+
+
+@pytest.mark.parametrize("suffix", ["gif", "png", "webp", "avif"])
+def test_animations_are_refused(tmp_path, rng, suffix):
+    first, second = (Image.fromarray(random_bytes(rng, 8, 8, 3)) for _ in range(2))
+    path = tmp_path / f"in.{suffix}"
+    first.save(path, save_all=True, append_images=[second])
+    with pytest.raises(ImageFileError, match="animated"):
+        read_image(path)
+    first.save(path)
+    assert read_image(path).pixels.shape == (8, 8, 3)
+
+
+@pytest.mark.parametrize("suffix", ["tiff", "mpo"])
+def test_first_of_several_pictures(tmp_path, rng, suffix):
+    array = np.full((8, 8, 3), 200, "uint8")
+    first, second = Image.fromarray(array), Image.fromarray(array // 2)
+    first.save(tmp_path / f"in.{suffix}", save_all=True, append_images=[second])
+    photo = read_image(tmp_path / f"in.{suffix}")
+    np.testing.assert_allclose(255 * photo.pixels, array, atol=2)
+    # A camera's second picture is its preview; pages are equals.
+    pages = ("only the first page is restored",)
+    assert photo.notes == (pages if suffix == "tiff" else ())
+
+
 def test_palette_with_and_without_transparency(tmp_path):
     image = Image.new("P", (2, 1))
     image.putpalette([255, 0, 0, 0, 255, 0])
@@ -160,6 +383,7 @@ def test_cmyk_becomes_rgb(tmp_path):
     photo = read_image(tmp_path / "in.jpg")
     np.testing.assert_allclose(photo.pixels[8, 8], (1, 0, 0), atol=0.02)
     assert photo.icc_profile is None and not photo.gray
+    assert photo.notes == ("CMYK is converted to RGB, without a colour profile",)
 
 
 def test_cmyk_with_a_profile_keeps_its_orientation(tmp_path):
@@ -209,6 +433,7 @@ def truncated(data):
     [
         ("zero.jpg", lambda jpeg, png: b"", "empty"),
         ("text.jpg", lambda jpeg, png: b"no image at all", "not an image"),
+        ("photo.jpg", lambda jpeg, png: b"\0\0\0\x18ftypheic\0\0\0\0", "HEIC"),
         ("cut.jpg", lambda jpeg, png: truncated(jpeg), "broken"),
         ("cut.png", lambda jpeg, png: truncated(png), "broken"),
         ("head.png", lambda jpeg, png: png[:20], "not an image|broken"),
@@ -233,6 +458,22 @@ def test_truncated_sixteen_bit_png_is_refused(tmp_path, rng):
     (tmp_path / "in.png").write_bytes(truncated((tmp_path / "in.png").read_bytes()))
     with pytest.raises(ImageFileError, match="broken"):
         read_image(tmp_path / "in.png")
+
+
+def test_a_wrong_suffix_does_not_matter(tmp_path):
+    Image.new("RGB", (3, 2)).save(tmp_path / "in.jpg", "PNG")
+    assert read_image(tmp_path / "in.jpg").pixels.shape == (2, 3, 3)
+
+
+def test_decompression_bomb(tmp_path):
+    Image.new("1", (2000, 1000)).save(tmp_path / "in.png")
+    before = Image.MAX_IMAGE_PIXELS
+    with images.pixel_limit(10**6):
+        with pytest.raises(ImageFileError, match="2000000 pixels.*limit of 1000000"):
+            read_image(tmp_path / "in.png")
+    assert Image.MAX_IMAGE_PIXELS == before
+    with images.pixel_limit(2 * 10**6):
+        assert read_image(tmp_path / "in.png").pixels.shape == (1000, 2000, 3)
 
 
 def test_missing_file_and_folder_are_named(tmp_path):
@@ -291,6 +532,15 @@ def test_from_float_rounds_and_clips():
     np.testing.assert_array_equal(back, every)
 
 
+def test_srgb():
+    light = np.linspace(0, 1, 1001, dtype="float32")
+    np.testing.assert_allclose(
+        images.srgb_to_linear(images.linear_to_srgb(light)), light, atol=1e-6
+    )
+    # Half of the scale is a fifth of the light.
+    assert images.linear_to_srgb(np.float32(0.2140)) == pytest.approx(0.5, abs=1e-3)
+
+
 def photo(alpha=None, depth=8):
     return Photo(np.full((2, 2, 3), 0.5, "float32"), alpha=alpha, depth=depth)
 
@@ -301,6 +551,12 @@ def test_formats_that_cannot_hold_the_image_are_refused(tmp_path):
         write_image(tmp_path / "out.jpg", photo(alpha=clear))
     with pytest.raises(ValueError, match="suffix.*Received: path="):
         write_image(tmp_path / "out.xyz", photo())
+    gray = Photo(photo().pixels, gray=True, icc_profile=b"profile")
+    with pytest.raises(ValueError, match="gray images.*Received: path="):
+        write_image(tmp_path / "out.webp", gray)
+    deep = Photo(gray.pixels, clear.astype("uint16"), 16, True, b"profile")
+    with pytest.raises(ValueError, match="gray images.*Received: path="):
+        write_image(tmp_path / "out.tif", deep)
     assert not list(tmp_path.iterdir())
 
 

@@ -19,7 +19,7 @@ from . import (
     synthesize,
     train,
 )
-from .common import UsageError
+from .common import UsageError, printable
 
 
 def main(arguments=None):
@@ -38,7 +38,8 @@ def main(arguments=None):
     try:
         return options.run(options)
     except UsageError as error:
-        print(f"mhdeblur: error: {error}", file=sys.stderr)
+        message = "\n".join(map(printable, str(error).split("\n")))
+        print(f"mhdeblur: error: {message}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nmhdeblur: interrupted", file=sys.stderr)
@@ -49,8 +50,14 @@ def main(arguments=None):
         return 141
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        # Arguments are file names, and those can hold anything.
+        super().error(printable(message))
+
+
 def _parser():
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="mhdeblur", description="Deblurs photos into several hypotheses."
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)

@@ -25,19 +25,33 @@ def quiet_import():
 
     They write to the process' standard error before any log level is read.
     """
-    sys.stderr.flush()
-    kept = os.dup(2)
     with tempfile.TemporaryFile() as log:
-        os.dup2(log.fileno(), 2)
         try:
-            yield
+            with _standard_error_to(log):
+                yield
         except BaseException:
             log.seek(0)
-            os.write(kept, log.read())
+            os.write(2, log.read())
             raise
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+
+
+@contextlib.contextmanager
+def quiet_decoders():
+    """Hides what image decoders print: libtiff has a line for every damaged byte."""
+    with open(os.devnull, "wb") as nowhere, _standard_error_to(nowhere):
+        yield
+
+
+@contextlib.contextmanager
+def _standard_error_to(file):
+    sys.stderr.flush()
+    kept = os.dup(2)
+    os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def add_preset_option(add):
@@ -96,13 +110,27 @@ def load_preset(preset, option="--preset"):
         raise UsageError(f"{option} {preset}: {one_line(error)}") from None
 
 
+def printable(text):
+    """A text, or the path of a file, fit for a terminal: one line, no control codes.
+
+    What cannot be shown becomes an escape: `\\n`, `\\x1b`, `\\udcff` for a byte that is
+    no UTF-8.
+    """
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in str(text)
+    )
+
+
 def one_line(error):
     """An exception's message in one line, without what the line says already.
 
     At most 300 characters, in whole words.
     """
-    text = " ".join(str(getattr(error, "reason", error)).split())
-    if not isinstance(error, (ValueError, OSError)):
+    text = printable(" ".join(str(getattr(error, "reason", error)).split()))
+    if isinstance(error, MemoryError):
+        text = f"there is not enough memory {text}".rstrip()
+    elif not isinstance(error, (ValueError, OSError)):
         text = f"{type(error).__name__}: {text}"
     if len(text) > 300:
         text = text[:296].rsplit(" ", 1)[0] + " ..."

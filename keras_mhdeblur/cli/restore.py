@@ -1,6 +1,7 @@
 """`mhdeblur restore`: photos in, sharp pictures out."""
 
 import argparse
+import os
 import sys
 import time
 from pathlib import Path
@@ -13,25 +14,40 @@ from .common import (
     make_output_folder,
     one_line,
     positive,
+    printable,
+    quiet_decoders,
     quiet_import,
 )
-
-# What a folder is searched for; a file named by itself may have any suffix.
-PHOTO_SUFFIXES = {
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".webp", ".bmp"),
-    *(".jp2", ".avif", ".gif", ".mpo", ".ppm", ".pgm", ".pnm", ".tga", ".heic"),
-}
+from .photo_paths import find_photos, plan_outputs
 
 
 def add_parser(commands):
     parser = commands.add_parser(
         "restore",
         help="restore photos",
-        description="Restores photos and writes them as NAME.png.",
+        description="Restores photos and writes them as NAME.png, the folders of a "
+        "searched folder as folders. Photos whose outputs would have one name get "
+        "longer ones. The exit code is 1 if a photo failed; the others are done.",
     )
     add = parser.add_argument
-    add("inputs", nargs="+", metavar="INPUT", help="photo, or folder of photos")
+    add(
+        "inputs",
+        nargs="+",
+        metavar="INPUT",
+        help='photo, folder of photos, or pattern such as "photos/*.jpg"',
+    )
     add("--output", "-o", required=True, metavar="FOLDER", help="where to write")
+    add(
+        "--output-format",
+        choices=("png", "jpg", "webp", "tiff"),
+        default="png",
+        help="png and tiff keep 16 bits, jpg has no alpha (default: %(default)s)",
+    )
+    add(
+        "--skip-existing",
+        action="store_true",
+        help="leave out photos whose output is there already",
+    )
     add_preset_option(add)
     add(
         "--select",
@@ -46,6 +62,20 @@ def add_parser(commands):
         "NAME/NAME_uncertainty.png",
     )
     add("--recursive", "-r", action="store_true", help="search folders' subfolders too")
+    add(
+        "--linear",
+        action="store_true",
+        help="the photos hold linear light, as raw converters write it: encode them "
+        "for the model, and decode the result",
+    )
+    add(
+        "--max-megapixels",
+        type=positive,
+        default=179,
+        metavar="N",
+        help="refuse larger photos: small files can unfold to images that fill the "
+        "memory (default: %(default)s)",
+    )
     add(
         "--tile",
         type=_tile,
@@ -98,52 +128,112 @@ def _tile(text):
 
 def _restore(options):
     output = Path(options.output)
-    photos, failures = find_photos(options.inputs, options.recursive)
-    targets = plan_outputs([name for _, name in photos])
-    sources = [path for path, _ in photos]
-    for path in sources:
-        if path.resolve() in {(output / name).resolve() for name in targets}:
-            raise UsageError(f"{path} would be overwritten: choose another --output")
+    photos, failures = find_photos(options.inputs, options.recursive, output)
+    names = plan_outputs([name for _, name in photos], f".{options.output_format}")
+    jobs = [(path, output / name) for (path, _), name in zip(photos, names)]
+    _check_outputs(jobs, options.hypotheses)
     for message in failures:
         print(f"mhdeblur: {message}", file=sys.stderr)
-    if not sources:
+    if not jobs:
         return 1
     make_output_folder(output)
+    summary = _Summary(output, len(jobs) + len(failures), failures)
+    if options.skip_existing:
+        waiting = [(path, target) for path, target in jobs if not target.exists()]
+        summary.skipped = len(jobs) - len(waiting)
+        jobs = waiting
+    if jobs:
+        model, engine = _load(options)
+        try:
+            _restore_all(model, engine, jobs, options, summary)
+        finally:  # also for who has no patience
+            summary.show()
+    else:
+        summary.show()
+    return 1 if summary.failed else 0
 
+
+def _check_outputs(jobs, hypotheses):
+    """Raises UsageError if an output would overwrite a photo or another output."""
+    targets = {os.path.realpath(target) for _, target in jobs}
+    for path, _ in jobs:
+        if os.path.realpath(path) in targets:
+            raise UsageError(
+                f"{printable(path)} would be overwritten: choose another --output"
+            )
+    if hypotheses:
+        folders = {target.with_suffix("") for _, target in jobs}
+        for _, target in jobs:
+            if target.parent in folders:
+                raise UsageError(
+                    f"--hypotheses would write into {printable(target.parent)}, where "
+                    "restored photos are written too: restore that folder by itself"
+                )
+
+
+class _Summary:
+    """What became of the photos, for the lines at the end."""
+
+    def __init__(self, output, photos, failures):
+        self.output = output
+        self.photos = photos
+        self.begin = time.monotonic()
+        self.restored = self.skipped = 0
+        self.failed = list(failures)
+        self.remarks = []
+
+    def show(self):
+        text = f"Restored {self.restored} of {self.photos} photos"
+        text += f" to {printable(self.output)}"
+        text += f" in {time.monotonic() - self.begin:.1f} s"
+        if self.skipped:
+            text += f"; {self.skipped} already there"
+        if self.failed:
+            text += f"; {len(self.failed)} failed"
+        rows = [("failed", line) for line in self.failed]
+        rows += [("note", line) for line in self.remarks]
+        print(text + (":" if rows else "."), file=sys.stderr)
+        for kind, line in rows:
+            print(f"  {kind:6}  {line}", file=sys.stderr)
+
+
+def _restore_all(model, engine, jobs, options, summary):
+    from keras_mhdeblur.images import pixel_limit
     from keras_mhdeblur.inference.progress import ProgressBar
+
+    bar = ProgressBar(len(jobs))
+    with pixel_limit(options.max_megapixels * 10**6):
+        for path, target in jobs:
+            bar.start(printable(path.name))
+            try:
+                notes = _restore_file(model, path, target, options, engine)
+            except Exception as error:
+                summary.failed.append(f"{printable(path)}: {one_line(error)}")
+                bar.message(f"mhdeblur: {summary.failed[-1]}")
+            else:
+                summary.restored += 1
+                if target.stem != path.stem:
+                    name = printable(target.relative_to(options.output))
+                    notes += (f"is written as {name}",)
+                summary.remarks += [f"{printable(path)}: {note}" for note in notes]
+            bar.finish(printable(path.name))
+    bar.close()
+
+
+def _load(options):
+    """A model, and the arguments of its `restore` that say what computes."""
     from keras_mhdeblur.inference.selection import head_weights
 
-    begin = time.monotonic()
-    model, engine = _load(options)
+    model, engine = _load_engine(options)
     if options.select is not None:
         try:
             head_weights(model, options.select)
         except ValueError as error:
             raise UsageError(f"--select: {one_line(error)}") from None
-
-    bar = ProgressBar(len(sources))
-    failed = len(failures)
-    for path, name in zip(sources, targets):
-        bar.start(path.name)
-        try:
-            _restore_file(model, path, output / name, options, engine)
-        except Exception as error:
-            failed += 1
-            bar.message(f"mhdeblur: {path}: {one_line(error)}")
-        bar.finish(path.name)
-    bar.close()
-    restored = len(sources) + len(failures) - failed
-    seconds = time.monotonic() - begin
-    print(
-        f"Restored {restored} of {len(sources) + len(failures)} photos to {output} in "
-        f"{seconds:.1f} s" + (f"; {failed} failed." if failed else "."),
-        file=sys.stderr,
-    )
-    return 1 if failed else 0
+    return model, engine
 
 
-def _load(options):
-    """A model, and the arguments of its `restore` that say what computes."""
+def _load_engine(options):
     keras_engine = {"engine": "keras", "local_statistics": options.local_statistics}
     if options.engine == "keras":
         return load_preset(options.preset), keras_engine
@@ -178,84 +268,39 @@ def _load(options):
 
 
 def _restore_file(model, path, target, options, engine):
+    """Restores one photo; returns what of it is not kept, a line each."""
+    from keras_mhdeblur.images import (
+        check_format,
+        linear_to_srgb,
+        read_image,
+        srgb_to_linear,
+        write_image,
+    )
+
+    with quiet_decoders():
+        photo = read_image(path)
+    check_format(target, photo)  # before the work, not after it
+    pixels = linear_to_srgb(photo.pixels) if options.linear else photo.pixels
     result = model.restore(
-        path,
+        pixels[..., :1] if photo.gray else pixels,
         select=options.select,
         hypotheses=options.hypotheses,
         tile=options.tile,
         memory_limit_mb=options.memory_limit_mb,
         **engine,
     )
+
+    def write(path, pixels):
+        pixels = srgb_to_linear(pixels) if options.linear else pixels
+        write_image(path, photo.with_pixels(pixels))
+
     target.parent.mkdir(parents=True, exist_ok=True)
-    result.save(target)
     if options.hypotheses:
         folder = target.with_suffix("")
         folder.mkdir(exist_ok=True)
-        result.save_hypotheses(folder / target.name)
+        for name, hypothesis in zip(result.names, result.hypotheses):
+            write(folder / f"{target.stem}_{name}{target.suffix}", hypothesis)
         result.save_uncertainty(folder / f"{target.stem}_uncertainty.png")
-
-
-def find_photos(inputs, recursive):
-    """The photos that files and folders given by the user stand for.
-
-    Args:
-        inputs: paths of files and folders.
-        recursive: whether to search the folders' subfolders.
-
-    Returns:
-        List of (path, name), each file once, the name relative to the folder it was
-        found in; and a list of messages about inputs without photos.
-    """
-    photos, failures = {}, []
-    for item in map(Path, inputs):
-        if not item.is_dir():
-            if item.exists():
-                photos.setdefault(item.resolve(), (item, Path(item.name)))
-            else:
-                failures.append(f"{item}: there is no such file or folder")
-            continue
-        found = [
-            path
-            for path in sorted(item.rglob("*") if recursive else item.iterdir())
-            if path.suffix.lower() in PHOTO_SUFFIXES
-            and not path.name.startswith(".")
-            and path.is_file()
-        ]
-        if not found:
-            failures.append(f"{item}: there are no photos in this folder")
-        for path in found:
-            photos.setdefault(path.resolve(), (path, path.relative_to(item)))
-    return list(photos.values()), failures
-
-
-def plan_outputs(names):
-    """Output names, no two the same: `a.jpg` and `a.png` become `a_jpg.png`, ...
-
-    Args:
-        names: relative paths of the photos.
-
-    Returns:
-        List of relative paths that end in .png.
-    """
-
-    def key(path):
-        # Many file systems do not tell upper from lower case.
-        return str(path).lower()
-
-    plain = [name.with_name(f"{name.stem}.png") for name in names]
-    counts = {}
-    for name in plain:
-        counts[key(name)] = counts.get(key(name), 0) + 1
-    taken = set(counts)
-    outputs = []
-    for source, name in zip(names, plain):
-        if counts[key(name)] > 1:
-            stem = f"{source.stem}_{source.suffix[1:].lower()}".rstrip("_")
-            name = source.with_name(f"{stem}.png")
-            number = 2
-            while key(name) in taken:
-                name = source.with_name(f"{stem}_{number}.png")
-                number += 1
-            taken.add(key(name))
-        outputs.append(name)
-    return outputs
+    # Last, for --skip-existing takes it for done.
+    write(target, result.image)
+    return photo.notes

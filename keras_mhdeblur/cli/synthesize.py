@@ -10,10 +10,11 @@ from .common import (
     make_output_folder,
     one_line,
     positive,
+    printable,
     quiet_import,
     whole_number,
 )
-from .restore import find_photos, plan_outputs
+from .photo_paths import find_photos, plan_outputs
 
 
 def add_parser(commands):
@@ -263,17 +264,17 @@ def _run(pairs_of, sources, names, failures, options):
     for source, name in zip(sources, names):
 
         def show(text, name=name):
-            bar.start(f"{name}: {text}")
+            bar.start(f"{printable(name)}: {text}")
 
-        bar.start(name)
+        bar.start(printable(name))
         try:
             count += len(pairs_of(source, name, show)["pairs"])
         except ImportError as error:
             raise UsageError(str(error)) from None
         except Exception as error:
             failed += 1
-            bar.message(f"mhdeblur: {source}: {one_line(error)}")
-        bar.finish(name)
+            bar.message(f"mhdeblur: {printable(source)}: {one_line(error)}")
+        bar.finish(printable(name))
     bar.close()
     seconds = time.monotonic() - begin
     inputs = len(sources) + len(failures)

@@ -1,16 +1,13 @@
 """from_torch_checkpoint: official checkpoint file -> Deblurrer."""
 
-import contextlib
 import inspect
-import math
-
-import keras
 
 from keras_mhdeblur import networks
 from keras_mhdeblur.convert.checkpoint_files import read_state_dict
 from keras_mhdeblur.convert.recognition import recognize
 from keras_mhdeblur.convert.state_dict import load_torch_state_dict
 from keras_mhdeblur.deblurrer import Deblurrer
+from keras_mhdeblur.limits import weights_at_most
 from keras_mhdeblur.options import divide_options
 
 
@@ -69,7 +66,10 @@ def build_model(state, recognition, overrides):
         cls.__name__, arguments, options
     )
     try:
-        with _at_most(4 * sum(array.size for array in state.values())):
+        with weights_at_most(
+            number=4 * len(state) + 100,
+            size=4 * sum(array.size for array in state.values()),
+        ):
             network = cls(**network_arguments, name=cls.__name__.lower())
             model = Deblurrer(network, **model_arguments, name="deblurrer")
     except Exception as error:
@@ -80,28 +80,3 @@ def build_model(state, recognition, overrides):
         ) from error
     load_torch_state_dict(model, state)
     return model
-
-
-@contextlib.contextmanager
-def _at_most(limit):
-    """Ends the building of a network with more weights than the limit.
-
-    A file with one large weight and many names would take all memory.
-    """
-    if keras.backend.backend() != "tensorflow":
-        yield
-        return
-    import tensorflow as tf
-
-    total = 0
-
-    def create(next_creator, **kwargs):
-        nonlocal total
-        variable = next_creator(**kwargs)
-        total += math.prod(variable.shape)
-        if total > limit:
-            raise ValueError("it would be far larger than the file.")
-        return variable
-
-    with tf.variable_creator_scope(create):
-        yield

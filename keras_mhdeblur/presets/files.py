@@ -40,7 +40,10 @@ def read_metadata(folder, name):
     metadata = read_json(folder, METADATA, name)
     files = metadata.get("files")
     well_formed = isinstance(files, dict) and all(
-        file in FILES and isinstance(entry, dict) and {"sha256", "bytes"} <= set(entry)
+        file in FILES
+        and isinstance(entry, dict)
+        and isinstance(entry.get("sha256"), str)
+        and isinstance(entry.get("bytes"), int)
         for file, entry in files.items()
     )
     if not well_formed:
@@ -63,7 +66,12 @@ def read_json(folder, file, name):
             f"Preset {name!r}: {file} is missing, so this is not a complete preset. "
             f"Download or copy it again. Received: folder={str(folder)!r}"
         ) from None
-    except ValueError as error:
+    except OSError as error:
+        raise PresetError(
+            f"Preset {name!r}: {file} cannot be opened ({error.strerror}). "
+            f"Received: folder={str(folder)!r}"
+        ) from error
+    except (ValueError, RecursionError) as error:
         raise PresetError(
             f"Preset {name!r}: {file} is damaged ({error}). Download or copy it again. "
             f"Received: folder={str(folder)!r}"

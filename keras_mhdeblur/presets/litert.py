@@ -6,6 +6,7 @@ Finding and running one needs no Keras; only making one does.
 import hashlib
 import importlib.util
 import json
+import numbers
 import os
 import tempfile
 from pathlib import Path
@@ -13,7 +14,14 @@ from pathlib import Path
 import platformdirs
 
 from keras_mhdeblur.inference.litert_model import LiteRTModel
-from keras_mhdeblur.presets.files import LITERT, read_metadata, verify
+from keras_mhdeblur.inference.selection import head_weights
+from keras_mhdeblur.presets.files import (
+    LITERT,
+    METADATA,
+    PresetError,
+    read_metadata,
+    verify,
+)
 from keras_mhdeblur.presets.zoo import builtin_presets, find_preset
 
 # Changes when files in the caches of users would no longer be right.
@@ -50,7 +58,18 @@ def litert_from_preset(name, local_statistics="model"):
     if file is None:
         return None
     choice = {key: metadata[key] for key in ("select", "best_pair") if key in metadata}
-    return LiteRTModel(file, **facts, **choice)
+    try:
+        model = LiteRTModel(file, **facts, **choice)
+        for select in (model.select, "single"):
+            head_weights(model, select)
+    except ImportError:
+        raise
+    except Exception as error:  # the runtime raises nearly anything
+        raise PresetError(
+            f"Preset {str(name)!r}: {LITERT} and {METADATA} make no model: {error} "
+            f"Received: folder={str(folder)!r}"
+        ) from error
+    return model
 
 
 def litert_of(model, local_statistics="model", make=True):
@@ -128,7 +147,7 @@ def export_heads(model, path, local_statistics, weights):
 def _is_bundled(metadata, known, local_statistics):
     return (
         LITERT in metadata["files"]
-        and metadata["fingerprint"] == known
+        and metadata.get("fingerprint") == known
         and metadata.get("local_statistics") == local_statistics
     )
 
@@ -136,7 +155,24 @@ def _is_bundled(metadata, known, local_statistics):
 def _bundled(folder, metadata, name):
     """File and facts."""
     verify(folder, [LITERT], metadata, name)
-    return Path(folder) / LITERT, metadata["litert"]
+    facts = metadata.get("litert")
+    # A test image of multiple x multiple pixels must not take all memory.
+    limits = {"num_heads": 1000, "multiple": 1000, "bytes_per_pixel": 1e9}
+    possible = (
+        isinstance(facts, dict)
+        and {*limits, "combine_heads"} <= facts.keys()
+        and facts["combine_heads"] in (True, False, "axes")
+        and all(
+            isinstance(facts[key], numbers.Real) and 0 < facts[key] <= limit
+            for key, limit in limits.items()
+        )
+    )
+    if not possible:
+        raise PresetError(
+            f"Preset {name!r}: {METADATA} does not describe {LITERT}. Download or copy "
+            f"it again. Received: litert={facts!r}"
+        )
+    return Path(folder) / LITERT, facts
 
 
 def _cached(path):

@@ -1,5 +1,6 @@
 """from_preset: a verified preset folder -> Deblurrer."""
 
+import contextlib
 import tempfile
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import keras
 
 from keras_mhdeblur import networks  # noqa: F401 (Keras makes only what is imported)
 from keras_mhdeblur.deblurrer import Deblurrer
+from keras_mhdeblur.limits import weights_at_most
 from keras_mhdeblur.options import divide_options
 from keras_mhdeblur.presets.files import (
     CONFIG,
@@ -60,17 +62,23 @@ def from_preset(name, load_weights=True, **overrides):
         )
     verify(folder, [CONFIG, WEIGHTS] if load_weights else [CONFIG], metadata, name)
     config = read_json(folder, CONFIG, name)
-    model = _build(config, overrides, load_weights, name)
-    if load_weights:
-        _load_weights(model, Path(folder) / WEIGHTS, overrides, name)
+    if not load_weights:
+        return _build(config, overrides, load_weights, name)
+    path = Path(folder) / WEIGHTS
+    with _reading(name):
+        found = _weight_shapes(path)
+    # Not the exact limits: what differs is told better once both are known.
+    with weights_at_most(number=4 * len(found) + 100, size=4 * path.stat().st_size):
+        model = _build(config, overrides, load_weights, name)
+    _load_weights(model, path, found, overrides, name)
     return model
 
 
 def _build(config, overrides, load_weights, name):
     try:
         deblurrer, network = config["config"], config["config"]["network"]["config"]
-        network_options = set(network) - {"name", "trainable", "dtype"}
-    except (KeyError, TypeError) as error:
+        network_options = network.keys() - {"name", "trainable", "dtype"}
+    except (KeyError, TypeError, AttributeError) as error:
         raise PresetError(
             f"Preset {name!r}: {CONFIG} is not the configuration of a Deblurrer. "
             "`keras.saving.load_model` opens other Keras models."
@@ -107,24 +115,27 @@ def _build(config, overrides, load_weights, name):
     return model
 
 
-def _load_weights(model, path, overrides, name):
-    # Keras' reader names neither surplus weights nor all missing ones, so the layout
-    # it will look for, which is the one it writes, is compared beforehand.
-    with tempfile.TemporaryDirectory() as scratch:
-        own_path = Path(scratch) / WEIGHTS
-        model.save_weights(own_path)
-        expected = _weight_shapes(own_path)
+@contextlib.contextmanager
+def _reading(name):
     try:
-        found = _weight_shapes(path)
-        problem = _difference(expected, found)
-        if problem is None:
-            model.load_weights(path)
+        yield
     except Exception as error:
         raise PresetError(
             f"Preset {name!r}: {WEIGHTS} cannot be read: {error}. "
             "Download or copy the preset again."
         ) from error
+
+
+def _load_weights(model, path, found, overrides, name):
+    # Keras' reader names neither surplus weights nor all missing ones, so the layout
+    # it will look for, which is the one it writes, is compared beforehand.
+    with tempfile.TemporaryDirectory() as scratch:
+        own_path = Path(scratch) / WEIGHTS
+        model.save_weights(own_path)
+        problem = _difference(_weight_shapes(own_path), found)
     if problem is None:
+        with _reading(name):
+            model.load_weights(path)
         return
     remedy = f"{CONFIG} and {WEIGHTS} are not of one model; download or copy it again."
     if overrides:
