@@ -27,7 +27,7 @@ FORMATS = (
     *("BMP", "GIF", "PPM", "TGA"),
 )
 HEIC_BRANDS = (b"ftypheic", b"ftypheix", b"ftypmif1")
-ANIMATED_FORMATS = ("AVIF", "GIF", "HEIF", "PNG", "WEBP")
+ANIMATED_FORMATS = ("AVIF", "GIF", "PNG", "WEBP")
 
 ORIENTATION_TAG = 0x0112
 # Tags that say how a TIFF stores its pixels; they would lie about any other file.
@@ -502,9 +502,9 @@ def _orientation_and_exif(image):
 def _xmp(image):
     """XMP packet of an upright image: another orientation would turn it again."""
     xmp = image.info.get("xmp")
-    return (
-        XMP_ORIENTATION.sub(rb"\g<1>1", xmp) if isinstance(xmp, bytes) and xmp else None
-    )
+    if not isinstance(xmp, bytes) or not xmp:
+        return None
+    return XMP_ORIENTATION.sub(rb"\g<1>1", xmp)
 
 
 def _upright(array, orientation):

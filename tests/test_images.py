@@ -322,7 +322,10 @@ def test_metadata_are_kept(tmp_path, rng, source, target):
         kept = image.getexif()
         assert kept.get(0x0112, 1) == 1 and kept[0x010F] == "Maker"
         assert kept.get_ifd(0x8769)[0x829A] == 0.125 and kept.get_ifd(0x8825)[1] == "N"
-    assert photo.xmp == XMP.replace(b"6", b"1")
+    if source == "tiff":  # Pillow turns it and its XMP
+        assert b"Make" in photo.xmp and b"Orientation" not in photo.xmp
+    else:
+        assert photo.xmp == XMP.replace(b"6", b"1")
     # It is not turned again.
     assert read_image(tmp_path / f"out.{target}").pixels.shape == (24, 16, 3)
 

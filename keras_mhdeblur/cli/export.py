@@ -11,7 +11,7 @@ from .common import (
     positive,
     quiet_import,
 )
-from .restore import find_photos
+from .photo_paths import find_photos
 
 # So many photos tell the ranges of activations; more take long and tell no more.
 CALIBRATION_PHOTOS = 32

@@ -260,7 +260,8 @@ class RestoreResult:
     def save(self, path):
         """Writes the restored image.
 
-        PNG keeps 16 bits, alpha, the ICC profile and EXIF of the file it came from.
+        PNG and TIFF keep 16 bits; alpha, the ICC profile, EXIF and XMP of the file it
+        came from are kept where the format has them.
 
         Args:
             path: path of the file; its suffix is the format.
