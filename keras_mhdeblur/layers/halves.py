@@ -48,7 +48,7 @@ class JoinHalves(_Halves):
 
     def call(self, x):
         halves = reshape(x, (-1, 2, *ops.shape(x)[1:]))
-        return ops.concatenate([halves[:, 0], halves[:, 1]], axis=self.axis)
+        return ops.concatenate(ops.unstack(halves, 2, axis=1), axis=self.axis)
 
     def compute_output_shape(self, input_shape):
         return _moved_factor(input_shape, 0, self.axis)
