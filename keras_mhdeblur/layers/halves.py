@@ -47,8 +47,9 @@ class JoinHalves(_Halves):
     """
 
     def call(self, x):
-        halves = reshape(x, (-1, 2, *ops.shape(x)[1:]))
-        return ops.concatenate(ops.unstack(halves, 2, axis=1), axis=self.axis)
+        halves = ops.split(reshape(x, (-1, 2, *ops.shape(x)[1:])), 2, axis=1)
+        # Not `ops.unstack` first, which OpenVINO refuses of unknown sizes.
+        return ops.squeeze(ops.concatenate(halves, axis=self.axis + 1), axis=1)
 
     def compute_output_shape(self, input_shape):
         return _moved_factor(input_shape, 0, self.axis)
