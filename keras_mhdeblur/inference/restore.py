@@ -1,6 +1,5 @@
 """Restores photos."""
 
-import dataclasses
 import functools
 import io
 import os
@@ -143,7 +142,9 @@ class RestoreResult:
 
     def __init__(self, photos, images, array, heads, facts):
         self._photos = photos
-        self._restored = self._as_photos(images)
+        self._restored = [
+            photo.with_pixels(pixels) for photo, pixels in zip(photos, images)
+        ]
         self._array = array
         self._heads = heads
         self._facts = facts
@@ -202,7 +203,7 @@ class RestoreResult:
         Raises:
             ValueError: if `labels` are no such indices.
         """
-        (heads,) = self._one_of([self._stacks()])
+        heads = self._one_of(self._stacks())
         labels = np.asarray(labels)
         if labels.shape != heads.shape[1:3] or labels.dtype.kind not in "iu":
             raise ValueError(
@@ -238,7 +239,7 @@ class RestoreResult:
         Raises:
             ValueError: if an argument is out of its range.
         """
-        (heads,) = self._one_of([self._stacks()])
+        heads = self._one_of(self._stacks())
         if not 8 <= tile <= min(heads.shape[1:3]):
             raise ValueError(
                 f"`tile` must be from 8 to {min(heads.shape[1:3])} pixels, the image's "
@@ -281,9 +282,8 @@ class RestoreResult:
         path = Path(path)
         paths = []
         for name, pixels in zip(self.names, self.hypotheses):
-            pixels = np.broadcast_to(pixels, photo.pixels.shape)
             paths.append(path.with_name(f"{path.stem}_{name}{path.suffix}"))
-            write_image(paths[-1], dataclasses.replace(photo, pixels=pixels))
+            write_image(paths[-1], photo.with_pixels(pixels))
         return paths
 
     def save_uncertainty(self, path):
@@ -324,15 +324,6 @@ class RestoreResult:
                 f"one by one. Received: image.shape={self._array.shape}"
             )
         return items[0]
-
-    def _as_photos(self, images):
-        """Restored pixels (H, W, C) with all else that the photos have."""
-        return [
-            dataclasses.replace(
-                photo, pixels=np.broadcast_to(pixels, photo.pixels.shape)
-            )
-            for photo, pixels in zip(self._photos, images)
-        ]
 
     def _as_given(self, images):
         """Restored pixels in the form of what was given to `restore`."""

@@ -150,7 +150,7 @@ def choose(heads, select, model):
         select: as in `restore`, not None.
         model: `Deblurrer` or `LiteRTModel`, or a `Facts` of it.
     """
-    if len(heads) == 1:
+    if len(heads) < model.num_heads:  # folded: it is chosen already
         return heads[0]
     if callable(select):
         return select_by(select, np.clip(combine(heads, model.combine_heads), 0, 1))

@@ -89,8 +89,10 @@ def _build(config, overrides, load_weights, name):
         )
     except ValueError as error:
         raise PresetError(str(error)) from None
-    if not load_weights:
-        # Which heads are good was measured with the preset's weights.
+    combine_heads = deblurrer.get("combine_heads", True)
+    recombined = of_deblurrer.get("combine_heads", combine_heads) != combine_heads
+    if not load_weights or recombined:
+        # Which heads are good was measured with the preset's weights and hypotheses.
         deblurrer.pop("best_pair", None)
         if not isinstance(deblurrer.get("select"), str):
             deblurrer.pop("select", None)

@@ -48,6 +48,21 @@ def test_another_image(model, result, select, expected):
     np.testing.assert_allclose(restored.image, expected, atol=1e-6)
 
 
+def test_one_head():
+    class OneHead(ConstantHeads):
+        num_heads = 1
+
+        def call(self, images, training=False):
+            return (images + 0.2)[:, None]
+
+    result = Deblurrer(OneHead()).restore(np.full((4, 4, 3), 0.5), select="single")
+    np.testing.assert_allclose(result.image, 0.7, atol=1e-6)
+    darker = result.select(lambda hypotheses: hypotheses[0] / 2)
+    np.testing.assert_allclose(darker.image, 0.35, atol=1e-6)
+    with pytest.raises(ValueError, match="Received: select=5"):
+        result.select(5)
+
+
 @pytest.mark.parametrize("weights", [[0.5, 0.5], [0.5] * 6])
 def test_wrong_weights(result, weights):
     with pytest.raises(ValueError, match="`select` must have 6 weights.*sum to one"):

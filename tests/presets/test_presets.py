@@ -172,6 +172,15 @@ def test_overrides(preset, make_model):
     assert (wider.num_heads, wider.network.width) == (5, 6)
 
 
+def test_choices_do_not_outlive_the_combination(make_model, tmp_path):
+    weights = (0.5, 0.1, 0.1, 0.1, 0.1, 0.1)
+    make_model(select=weights, best_pair=(2, 1)).save_to_preset(tmp_path / "p")
+    kept = from_preset(tmp_path / "p", combine_heads=True)
+    assert (kept.select, kept.best_pair) == (weights, (2, 1))
+    model = from_preset(tmp_path / "p", combine_heads=False)
+    assert (model.select, model.best_pair) == ("mean", None)
+
+
 def test_best_heads_do_not_outlive_their_weights(make_model, tmp_path):
     make_model(select=(2, 1), best_pair=(2, 2)).save_to_preset(tmp_path / "p")
     model = from_preset(tmp_path / "p", load_weights=False, num_heads=1)
