@@ -21,7 +21,8 @@ def uniform(seeds, count, stream=0):
     Returns:
         (B, count) float32.
     """
-    counter = ops.arange(count, dtype="int32") + 0x3C6EF35 * (stream + 1)
+    begin = (0x3C6EF35 * (stream + 1) + 2**31) % 2**32 - 2**31
+    counter = ops.arange(count, dtype="int32") + begin
     state = _hash(_hash(ops.cast(seeds, "int32"))[:, None] + counter[None, :])
     return ops.cast(ops.bitwise_and(state, 0xFFFFFF), "float32") / 2.0**24
 

@@ -4,7 +4,8 @@ import pytest
 from keras import ops
 
 from keras_mhdeblur.data import random, synthesize_motion_blur
-from keras_mhdeblur.data.synthesis import camera_path
+from keras_mhdeblur.data.camera import camera_path, object_path
+from keras_mhdeblur.data.scene import defocus, lamps, object_mask
 
 PLAIN = {"max_noise": 0.0, "max_rotation": 0.0, "max_highlight": 1.0}
 
@@ -234,12 +235,160 @@ def test_jpeg_reaches_half_of_the_samples():
     np.testing.assert_array_equal(label, sharp)
 
 
+# What is before the camera, and behind the lens.
+
+REST = {"max_path": 0.0, "max_noise": 0.0, "max_rotation": 0.0, "max_highlight": 1.0}
+
+
+def test_zoom_draws_rays_from_the_centre():
+    image = dots(1, 97) + np.roll(dots(1, 97), 40, axis=2)
+    seed = next(
+        s
+        for s in range(300)
+        if abs(np.array(random.uniform(np.array([s]), 16, 7))[0, 13] - 0.5) > 0.48
+    )
+    blurry, _ = synthesize_motion_blur(
+        image, [seed], max_zoom=0.3, label_jitter=0.0, **REST
+    )
+    blurry = np.array(blurry)[0, ..., 0]
+    assert blurry[48, 48] > 0.99
+    columns = np.flatnonzero(blurry[48, 60:]) + 60 - 48
+    assert not blurry[:46, 60:].any() and not blurry[51:, 60:].any()
+    ends = np.array(camera_path(np.array([seed]), np.array([[-0.5, 0.5]]), 0, 0, 0.3))
+    lengths = 40 * np.exp(ends[0, :, 3])
+    assert np.ptp(lengths) > 8
+    np.testing.assert_allclose(
+        [columns.min(), columns.max()], [lengths.min(), lengths.max()], atol=2
+    )
+
+
+def test_some_cameras_rest_and_most_paths_can_be_short():
+    seeds, ends = np.arange(1000), np.array([[-0.5, 0.5]], "float32")
+
+    def lengths(**settings):
+        path = np.array(camera_path(seeds, ends, 24.0, 1.0, 0.1, **settings))
+        return np.linalg.norm((path[:, 1] - path[:, 0])[:, :2], axis=1), path
+
+    plain, _ = lengths()
+    some, path = lengths(still=0.3)
+    resting = some == 0
+    assert abs(resting.mean() - 0.3) < 0.04
+    assert not path[resting].any() and np.array_equal(some[~resting], plain[~resting])
+    assert abs(lengths(exponent=2.0)[0].mean() - 8) < 1  # of 24 u^2
+
+
+def test_objects_move_on_their_own_and_the_label_stays():
+    sharp = photos(6)
+    plain, _ = synthesize_motion_blur(sharp, 0, **{**REST, "max_path": 12.0})
+    settings = {**REST, "max_path": 12.0, "max_objects": 2, "still_share": 1.0}
+    blurry, label = synthesize_motion_blur(sharp, 0, **settings)
+    np.testing.assert_array_equal(label, sharp)  # label_jitter is not 0
+    changed = np.abs(np.array(blurry) - sharp).max(axis=-1) > 2 / 255
+    masks = [np.array(object_mask(np.arange(6), 48, 64, 2, i))[..., 0] for i in (0, 1)]
+    counts = sum((mask > 0.01).any(axis=(1, 2)).astype(int) for mask in masks)
+    assert set(counts) == {0, 1, 2}
+    for k in range(6):
+        # The camera rests: nothing changes but near the objects.
+        far = np.maximum(*masks)[k] < 1e-4
+        near = np.lib.stride_tricks.sliding_window_view(np.pad(~far, 6), (13, 13))
+        assert not changed[k][~near.any(axis=(2, 3))].any()
+        assert changed[k].any() == (counts[k] > 0)
+    assert not np.array_equal(plain, blurry)
+
+
+def test_parallax_scales_the_camera_path():
+    seeds, times = np.arange(400), np.array([[-0.5, 0.0, 0.5]], "float32")
+    camera = np.array(camera_path(seeds, times, 24.0, 1.0))
+    path = np.array(object_path(seeds, times, camera, 0.0, 0))
+    moving = np.abs(camera[:, 2, 0]) > 1
+    ratio = path[moving, 2] / np.where(
+        camera[moving, 2] == 0, np.nan, camera[moving, 2]
+    )
+    np.testing.assert_allclose(ratio[:, 0], ratio[:, 1], rtol=1e-4)
+    assert 0.5 <= ratio[:, 0].min() < 0.6 and 1.4 < ratio[:, 0].max() <= 1.5
+    own = np.array(object_path(seeds, times, camera, 9.0, 0)) - path
+    lengths = np.linalg.norm((own[:, 2] - own[:, 0])[:, :2], axis=1)
+    assert 8.5 < lengths.max() <= 9 and abs(lengths.mean() - 4.5) < 0.4
+
+
+def test_lamps_leave_streaks_and_are_in_the_label():
+    black = np.zeros((12, 64, 64, 3), "float32")
+    settings = {**REST, "max_path": 20.0, "max_lights": 3}
+    blurry, label = numpy_of(synthesize_motion_blur(black, 0, **settings))
+    light, darkness = numpy_of(lamps(np.arange(12), 64, 64, 3))
+    lit = light.max(axis=(1, 2, 3)) > 0.3
+    assert 3 <= lit.sum() <= 9
+    np.testing.assert_array_equal((darkness < 1)[:, 0, 0, 0], lit)
+    np.testing.assert_allclose(label, np.clip(light, 0, 1) ** (1 / 2.2), atol=1e-6)
+    # A streak covers more pixels than its lamp.
+    assert (blurry[lit] > 0.02).sum() > 1.3 * (label[lit] > 0.02).sum()
+    assert not blurry[~lit].any()
+
+
+def test_defocus_is_a_gaussian_and_in_the_label():
+    image = np.repeat(dots(1, 41), 20, axis=0)
+    soft, changed = numpy_of(defocus(image, np.arange(20), 2.5))
+    u = np.array(random.uniform(np.arange(20), 2, 150))
+    np.testing.assert_array_equal(changed[:, 0, 0, 0], u[:, 0] < 0.5)
+    assert 5 < changed.sum() < 15
+    y, x = np.mgrid[-20:21, -20:21]
+    for k in range(20):
+        deviation = 2.5 * u[k, 1]
+        if changed[k] and 0.8 < deviation < 2:
+            expected = np.exp(-(x**2 + y**2) / (2 * deviation**2))
+            expected /= expected.sum()
+            np.testing.assert_allclose(soft[k, ..., 0], expected, atol=2e-3)
+        elif not changed[k]:
+            np.testing.assert_array_equal(soft[k], image[k])
+    sharp = photos(20)
+    blurry, label = numpy_of(synthesize_motion_blur(sharp, 0, max_defocus=2.5, **REST))
+    np.testing.assert_allclose(blurry, label, atol=0.51 / 255)
+    same = np.all(label == sharp, axis=(1, 2, 3))
+    np.testing.assert_array_equal(same, ~changed[:, 0, 0, 0])
+
+
+def test_response_noise_and_resampling_of_each_sample():
+    sharp = photos(16)
+    still = {**REST, "label_jitter": 0.0}
+    # At rest every response is undone by its inverse; in motion bright parts win by
+    # an exponent of the sample's own.
+    curved, _ = numpy_of(synthesize_motion_blur(sharp, 0, gamma_spread=0.4, **still))
+    np.testing.assert_allclose(curved, sharp, atol=0.51 / 255)
+    moving = {**still, "max_path": 12.0}
+    curved, _, frames = numpy_of(
+        synthesize_motion_blur(sharp, 0, gamma_spread=0.4, return_frames=True, **moving)
+    )
+    gamma = 2.2 * (0.6 + 0.8 * np.array(random.uniform(np.arange(16), 1, 37)))
+    gamma = gamma[:, :, None, None]
+    expected = np.mean(frames ** gamma[:, None], axis=1) ** (1 / gamma)
+    np.testing.assert_allclose(curved, expected, atol=0.51 / 255)
+
+    noisy, _ = numpy_of(synthesize_motion_blur(sharp, 0, max_late_noise=0.08, **still))
+    promised = 0.08 * np.array(random.uniform(np.arange(16), 1, 39))[:, 0] ** 2
+    found = (noisy - sharp).std(axis=(1, 2, 3))
+    visible = promised > 2 / 255
+    assert visible.sum() >= 4
+    np.testing.assert_allclose(found[visible], promised[visible], rtol=0.06)
+
+    soft, _ = numpy_of(synthesize_motion_blur(sharp, 0, min_resampling=0.5, **still))
+    changed = np.any(np.rint(255 * soft) != np.rint(255 * sharp), axis=(1, 2, 3))
+    u = np.array(random.uniform(np.arange(16), 2, 38))
+    np.testing.assert_array_equal(changed, u[:, 0] < 0.5)
+    step = np.abs(np.diff(soft, axis=2)).mean(axis=(1, 2, 3))
+    before = np.abs(np.diff(sharp, axis=2)).mean(axis=(1, 2, 3))
+    assert np.all(step[changed] < before[changed])
+
+
 # Seeds.
 
 
 def test_a_sample_does_not_depend_on_its_batch():
     sharp = photos(4)
-    everything = {"jpeg_quality": (40, 90), "max_path": 8.0}
+    everything = {
+        "jpeg_quality": (40, 90), "max_path": 8.0, "max_zoom": 0.05, "max_objects": 2,
+        "max_lights": 2, "max_defocus": 2.0, "gamma_spread": 0.2,
+        "max_late_noise": 0.01, "min_resampling": 0.6, "still_share": 0.1,
+    }  # fmt: skip
     together = numpy_of(synthesize_motion_blur(sharp, np.arange(4) + 9, **everything))
     others = numpy_of(
         synthesize_motion_blur(sharp[[2, 0]], np.array([11, 50]), **everything)
@@ -272,10 +421,16 @@ def test_inside_a_dataset():
 # Wrong arguments.
 
 
-@pytest.mark.parametrize("jitter", [-0.1, 0.6])
-def test_label_jitter_out_of_range(jitter):
-    with pytest.raises(ValueError, match=f"Received: label_jitter={jitter}"):
-        synthesize_motion_blur(photos(), 0, label_jitter=jitter)
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        *[("label_jitter", -0.1), ("label_jitter", 0.6), ("still_share", 1.1)],
+        *[("max_defocus", 3.5), ("gamma_spread", -0.1), ("min_resampling", 0.0)],
+    ],
+)
+def test_out_of_range(name, value):
+    with pytest.raises(ValueError, match=f"Received: {name}={value}"):
+        synthesize_motion_blur(photos(), 0, **{name: value})
 
 
 @pytest.mark.parametrize("margin", [-1, 24, 100])
