@@ -87,11 +87,11 @@ def main():
     report(results, options.output)
 
 
-def patches(folder, count, crops_per_image):
+def patches(folder, count, crops_per_image, **blur):
     """Blurry and sharp patches, uint8 (count, 64, 64, 3) each, always the same."""
     stream = mhd.data.synthesized_folder(
         folder, PATCH_SIZE, BATCH_SIZE, crops_per_image=crops_per_image, seed=1,
-        stream_from=0, **BLUR,
+        stream_from=0, **(BLUR | blur),
     )  # fmt: skip
     batches = [
         [np.uint8(np.rint(255 * images)) for images in pair]
