@@ -62,17 +62,18 @@ class Photo:
     """An image and what has to survive its restoration.
 
     Attributes:
-        pixels: float32 (H, W, 3) in [0, 1], RGB, upright.
+        values: (H, W, 3) RGB or (H, W, 1) gray, upright: uint8, uint16, or float in
+            [0, 1].
         alpha: (H, W) as stored, never computed with, or None.
         depth: bits per channel of the file, 8 or 16.
-        gray: whether the file has one colour channel; the three are equal then.
+        gray: whether the file has one colour channel; of three all are equal then.
         icc_profile: ICC profile of the pixels, bytes or None.
         exif: EXIF block without the orientation, bytes or None.
         xmp: XMP packet, its orientation upright, bytes or None.
         notes: what of the file is not kept, a line each.
     """
 
-    pixels: np.ndarray
+    values: np.ndarray
     alpha: np.ndarray | None = None
     depth: int = 8
     gray: bool = False
@@ -81,10 +82,19 @@ class Photo:
     xmp: bytes | None = None
     notes: tuple[str, ...] = ()
 
-    def with_pixels(self, pixels):
-        """The same photo with other pixels, (H, W, 3), or (H, W, 1) for gray."""
-        pixels = np.broadcast_to(pixels, self.pixels.shape)
-        return dataclasses.replace(self, pixels=pixels)
+    @property
+    def pixels(self):
+        """float32 (H, W, 3) in [0, 1]; made anew each time, four bytes per value."""
+        return self.crop(slice(None), slice(None))
+
+    def crop(self, rows, columns):
+        """As `pixels`, of the given slices of rows and columns."""
+        values = _unit(self.values[rows, columns])
+        return np.ascontiguousarray(np.broadcast_to(values, (*values.shape[:2], 3)))
+
+    def with_pixels(self, values):
+        """The same photo with other `values`."""
+        return dataclasses.replace(self, values=values)
 
     def to_array(self):
         """The image as a file holds it.
@@ -93,8 +103,10 @@ class Photo:
             uint8 or uint16 by `depth`: (H, W) gray, (H, W, 2) gray and alpha,
             (H, W, 3) or (H, W, 4).
         """
-        pixels = self.pixels[..., :1] if self.gray else self.pixels
-        array = from_float(pixels, "uint16" if self.depth == 16 else "uint8")
+        array = self.values[..., :1] if self.gray else self.values
+        dtype = np.dtype("uint16" if self.depth == 16 else "uint8")
+        if array.dtype != dtype:
+            array = from_float(_unit(array), dtype)
         if self.alpha is not None:
             array = np.concatenate([array, self.alpha[..., None]], axis=-1)
         return array[..., 0] if array.shape[-1] == 1 else array
@@ -311,7 +323,12 @@ def write_atomically(path, data):
 
 
 def to_float(image, name="image"):
-    """Converts an image array to float32 in [0, 1].
+    """Converts an image array to float32 in [0, 1]; see `checked_image`."""
+    return _unit(checked_image(image, name))
+
+
+def checked_image(image, name="image"):
+    """An image array whose type, shape and range are right.
 
     Args:
         image: (H, W), (H, W, C) or (B, H, W, C) with C of 1, 3 or 4: uint8 of
@@ -319,7 +336,7 @@ def to_float(image, name="image"):
         name: name of the argument in error messages.
 
     Returns:
-        float32 array of the same shape.
+        The array itself if it is of integers; otherwise float32, clipped to [0, 1].
 
     Raises:
         ValueError: on another type, rank, number of channels or dtype, on an empty
@@ -339,7 +356,7 @@ def to_float(image, name="image"):
             f"4, and no empty dimension. Received: {name}={kind}"
         )
     if image.dtype in (np.uint8, np.uint16):
-        return image.astype("float32") / np.float32(np.iinfo(image.dtype).max)
+        return image
     if not np.issubdtype(image.dtype, np.floating):
         raise ValueError(
             f"`{name}` must be uint8, uint16 or float. Received: {name}={kind}"
@@ -356,6 +373,13 @@ def to_float(image, name="image"):
             f"given as uint8). Received: {name}={kind} of {low:g} to {high:g}"
         )
     return np.clip(image.astype("float32"), 0, 1)
+
+
+def _unit(values):
+    """Unsigned integers as float32 in [0, 1]; floats as float32."""
+    if values.dtype.kind == "u":
+        return values / np.float32(np.iinfo(values.dtype).max)
+    return values.astype("float32", copy=False)
 
 
 def from_float(pixels, dtype):
@@ -417,11 +441,8 @@ def photo_from_pil(image, array=None):
     # would make the output invalid.
     if not profile or profile[16:20] != (b"GRAY" if gray else b"RGB "):
         profile = None
-    pixels = array[..., :colours]
-    limit = 1.0 if pixels.dtype == np.float32 else np.iinfo(pixels.dtype).max
-    pixels = pixels.astype("float32") / np.float32(limit)
     return Photo(
-        pixels=np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3))),
+        values=np.ascontiguousarray(array[..., :colours]),
         alpha=array[..., -1].copy() if array.shape[-1] in (2, 4) else None,
         depth=8 if array.dtype == np.uint8 else 16,
         gray=gray,

@@ -5,6 +5,7 @@ import weakref
 import keras
 
 from keras_mhdeblur.inference.selection import weighted_mean
+from keras_mhdeblur.inference.tiling import context_of
 from keras_mhdeblur.layers import PadToMultiple
 
 # Peak memory of inference in bytes per pixel: a constant and a part that grows with
@@ -29,6 +30,7 @@ class KerasEngine:
     Attributes:
         multiple: what the network pads images to.
         bytes_per_pixel: estimate of the network's peak memory.
+        context: pixels of a tile's border that only serve those further inside.
     """
 
     _engines = weakref.WeakKeyDictionary()
@@ -48,14 +50,16 @@ class KerasEngine:
         else:
             network, key = model.network, local_statistics
         if key not in engines or engines[key][0] is not network:
-            of_size = network
-            if key != "model":
-                of_size = network.with_local_statistics(key)
-            engines[key] = network, cls(of_size)
+            if key == "model":
+                engine = cls(network, model.local_statistics)
+            else:
+                engine = cls(network.with_local_statistics(key), key)
+            engines[key] = network, engine
         return engines[key][1]
 
-    def __init__(self, network):
+    def __init__(self, network, local_statistics=None):
         self.network = network
+        self.context = context_of(local_statistics)
         constant, slope = _PEAK_BYTES.get(type(network).__name__, (2500, 0))
         self.bytes_per_pixel = constant + slope * getattr(network, "width", 0)
         self.multiple = max(

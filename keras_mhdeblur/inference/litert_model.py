@@ -6,6 +6,7 @@ import threading
 import numpy as np
 
 from keras_mhdeblur.inference.selection import weighted_mean
+from keras_mhdeblur.inference.tiling import context_of
 
 
 class LiteRTModel:
@@ -19,6 +20,7 @@ class LiteRTModel:
         num_heads, combine_heads, select, best_pair: of the model, see `Deblurrer`.
         multiple: what its network pads images to.
         bytes_per_pixel: peak memory that it takes.
+        local_statistics: with which it was exported.
 
     Raises:
         ImportError: if ai-edge-litert is not installed.
@@ -33,6 +35,7 @@ class LiteRTModel:
         combine_heads,
         multiple,
         bytes_per_pixel,
+        local_statistics=None,
         select="mean",
         best_pair=None,
     ):
@@ -47,6 +50,7 @@ class LiteRTModel:
         self.combine_heads = combine_heads
         self.multiple = multiple
         self.bytes_per_pixel = bytes_per_pixel
+        self.context = context_of(local_statistics)
         self.select = tuple(select) if isinstance(select, list) else select
         self.best_pair = None if best_pair is None else tuple(best_pair)
         self._interpreter = Interpreter(str(path), num_threads=cores())

@@ -11,10 +11,10 @@ from PIL import Image
 from keras_mhdeblur.combination import pair_indices
 from keras_mhdeblur.images import (
     Photo,
+    checked_image,
     from_float,
     photo_from_pil,
     read_image,
-    to_float,
     write_atomically,
     write_image,
 )
@@ -85,6 +85,8 @@ def restore(
     array = None
     if isinstance(image, (str, os.PathLike)):
         photos = [read_image(image)]
+    elif isinstance(image, Photo):
+        photos = [image]
     elif isinstance(image, Image.Image):
         photos = [photo_from_pil(image)]
     else:
@@ -92,31 +94,36 @@ def restore(
         array = np.asarray(image)
 
     runner = model.inference_engine(engine, local_statistics)
-    if weights is None or hypotheses:
-        function = runner.heads
-    else:
-        function = runner.fold(weights)
-
-    height, width = photos[0].pixels.shape[:2]
+    fold = weights is not None and not hypotheses
+    function = runner.fold(weights) if fold else runner.heads
+    shape = photos[0].values.shape[:2]
     size = tiling.tile_size(
-        tile, (height, width), runner.multiple, runner.bytes_per_pixel, memory_limit_mb
+        tile, shape, runner, memory_limit_mb, 1 if fold else model.num_heads
     )
-    rows = tiling.spans(height, size, runner.multiple)
-    columns = tiling.spans(width, size, runner.multiple)
+    rows, columns = (
+        tiling.spans(length, size, runner.multiple, runner.context) for length in shape
+    )
     bar = None
     if progress:
         bar = ProgressBar(len(photos) * len(rows) * len(columns))
 
+    choose = functools.partial(selection.choose, select=select, model=model)
     images, stacks = [], []
     for photo in photos:
-        heads = tiling.run_tiled(
-            function, photo.pixels, rows, columns, bar and bar.finish
+        bands = tiling.run_tiled(
+            lambda *region, photo=photo: function(photo.crop(*region)),
+            *(shape, rows, columns, bar and bar.finish),
         )
-        if photo.gray:
-            heads = heads.mean(axis=-1, keepdims=True)
-        images.append(selection.choose(heads, select, model))
-        if hypotheses:
-            stacks.append(heads)
+        values, heads = _collect(
+            bands,
+            photo,
+            choose=None if weights is None else choose,
+            keep_heads=not fold,
+        )
+        if values is None:
+            values = from_float(choose(heads), photo.values.dtype)
+        images.append(values)
+        stacks.append(heads)
     if bar is not None:
         bar.close()
 
@@ -127,6 +134,36 @@ def restore(
         heads=stacks if hypotheses else None,
         facts=selection.Facts(model.num_heads, model.combine_heads, model.best_pair),
     )
+
+
+def _collect(bands, photo, choose, keep_heads):
+    """Restored values of a photo, and its head images, of bands of its rows.
+
+    Args:
+        bands: iterable of (top, bottom, stack), as `tiling.run_tiled` gives them.
+        photo: the blurry `Photo`.
+        choose: function from a stack to one image, or None.
+        keep_heads: whether to keep the head images.
+
+    Returns:
+        (values, heads): (H, W, C) of the photo's dtype, or None without `choose`;
+        float32 (K, H, W, C), or None.
+    """
+    height, width = photo.values.shape[:2]
+    channels = 1 if photo.gray else 3
+    values = heads = None
+    if choose is not None:
+        values = np.empty((height, width, channels), photo.values.dtype)
+    for top, bottom, stack in bands:
+        if photo.gray:
+            stack = stack.mean(axis=-1, keepdims=True)
+        if choose is not None:
+            values[top:bottom] = from_float(choose(stack), values.dtype)
+        if keep_heads:
+            if heads is None:
+                heads = np.empty((len(stack), height, width, channels), "float32")
+            heads[:, top:bottom] = stack
+    return values, heads
 
 
 class RestoreResult:
@@ -278,12 +315,14 @@ class RestoreResult:
         Returns:
             List of the paths written.
         """
-        photo = self._one_of(self._restored)
+        self._one_of(self._restored)
         path = Path(path)
         paths = []
-        for name, pixels in zip(self.names, self.hypotheses):
+        # One by one: of a large photo all at once would not fit into memory.
+        pairs = pair_indices(self._facts.num_heads, self._facts.combine_heads)
+        for name, pair in zip(self.names, pairs):
             paths.append(path.with_name(f"{path.stem}_{name}{path.suffix}"))
-            write_image(paths[-1], photo.with_pixels(pixels))
+            self.select(pair).save(paths[-1])
         return paths
 
     def save_uncertainty(self, path):
@@ -301,6 +340,10 @@ class RestoreResult:
         write_atomically(path, file.getvalue())
 
     def _with_images(self, images):
+        images = [
+            from_float(image, photo.values.dtype)
+            for image, photo in zip(images, self._photos)
+        ]
         return RestoreResult(
             self._photos, images, self._array, self._heads, self._facts
         )
@@ -330,7 +373,7 @@ class RestoreResult:
         array = self._array
         if array is None:
             return self._restored[0].to_array()
-        result = from_float(np.stack(images), array.dtype)
+        result = np.stack(images).astype(array.dtype, copy=False)
         if array.shape[-1] == 4 and array.ndim > 2:
             alpha = array[..., 3:].reshape(*result.shape[:-1], 1)
             result = np.concatenate([result, alpha], axis=-1)
@@ -339,23 +382,23 @@ class RestoreResult:
 
 def _photos_of_array(image):
     """One `Photo` per image of an array (H, W), (H, W, C) or (B, H, W, C)."""
-    pixels = to_float(image)
-    array = np.asarray(image)
-    if pixels.ndim == 2:
-        pixels = pixels[..., None]
-    pixels = pixels.reshape(-1, *pixels.shape[-3:])
-    depth = 16 if array.dtype == np.uint16 else 8
+    values = checked_image(image)
+    if values.ndim == 2:
+        values = values[..., None]
+    values = values.reshape(-1, *values.shape[-3:])
+    depth = 16 if values.dtype == np.uint16 else 8
     alpha = None
-    if pixels.shape[-1] == 4:
-        alpha = from_float(pixels[..., 3], f"uint{depth}")
-        pixels = pixels[..., :3]
-    shape = (*pixels.shape[1:3], 3)
+    if values.shape[-1] == 4:
+        alpha = values[..., 3]
+        if alpha.dtype.kind == "f":
+            alpha = from_float(alpha, "uint8")
+        values = values[..., :3]
     return [
         Photo(
-            pixels=np.ascontiguousarray(np.broadcast_to(one, shape)),
+            one,
             alpha=None if alpha is None else alpha[index],
             depth=depth,
             gray=one.shape[-1] == 1,
         )
-        for index, one in enumerate(pixels)
+        for index, one in enumerate(values)
     ]

@@ -59,7 +59,7 @@ def litert_from_preset(name, local_statistics="model"):
         return None
     choice = {key: metadata[key] for key in ("select", "best_pair") if key in metadata}
     try:
-        model = LiteRTModel(file, **facts, **choice)
+        model = LiteRTModel(file, local_statistics=local_statistics, **facts, **choice)
         for select in (model.select, "single"):
             head_weights(model, select)
     except ImportError:
@@ -96,7 +96,7 @@ def litert_of(model, local_statistics="model", make=True):
     for name, folder in builtin_presets().items():
         metadata = read_metadata(folder, name)
         if _is_bundled(metadata, known, local_statistics):
-            return _shared(*_bundled(folder, metadata, name))
+            return _shared(*_bundled(folder, metadata, name), local_statistics)
     path = _cache_path(known, local_statistics)
     if make and not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -108,7 +108,7 @@ def litert_of(model, local_statistics="model", make=True):
             # The facts first: a file without them is never found.
             os.replace(facts_path, path.with_suffix(".json"))
             os.replace(new, path)
-    return _shared(*_cached(path))
+    return _shared(*_cached(path), local_statistics)
 
 
 def fingerprint(model, dtype="float32"):
@@ -191,12 +191,12 @@ def _cache_path(known, local_statistics):
 _loaded = {}
 
 
-def _shared(file, facts):
+def _shared(file, facts, local_statistics):
     """The model in a file, loaded once; None without a file."""
     if file is None:
         return None
     if file not in _loaded:
         # One is kept: a model that is trained on leaves many files behind.
         _loaded.clear()
-        _loaded[file] = LiteRTModel(file, **facts)
+        _loaded[file] = LiteRTModel(file, local_statistics=local_statistics, **facts)
     return _loaded[file]

@@ -1,4 +1,7 @@
 import io
+import subprocess
+import sys
+import types
 
 import keras
 import numpy as np
@@ -12,11 +15,14 @@ from keras_mhdeblur.networks import NAFNet
 
 
 @pytest.mark.parametrize("multiple", [1, 4, 16])
-@pytest.mark.parametrize("size, tile", [(100, 96), (500, 128), (1000, 256), (37, 32)])
-def test_spans_cover_the_image_on_the_grid(size, tile, multiple):
-    tiles = tiling.spans(size, tile, multiple)
+@pytest.mark.parametrize(
+    "size, tile, context",
+    [(100, 96, 0), (500, 128, 64), (1000, 256, 16), (2000, 512, 128), (37, 32, 64)],
+)
+def test_spans_cover_the_image_on_the_grid(size, tile, context, multiple):
+    tiles = tiling.spans(size, tile, multiple, context)
     assert tiles[0][0] == 0 and tiles[-1][1] == size
-    overlap = min(tiling.OVERLAP, tile // 2) // multiple * multiple
+    overlap = min(2 * context + tiling.FADE, tile // 2) // multiple * multiple
     for (start, stop), (following, _) in zip(tiles, tiles[1:]):
         assert start % multiple == following % multiple == 0
         assert stop - following >= overlap
@@ -28,11 +34,13 @@ def test_spans_cover_the_image_on_the_grid(size, tile, multiple):
     np.testing.assert_allclose(total, 1, atol=1e-6)
 
 
-def test_weights_fade_out_where_a_tile_ends_inside_the_image():
-    weights = tiling.blend_weights([(0, 256), (192, 400)])
-    assert weights[0][0] == weights[1][-1] == 1
-    assert weights[0][-1] < 1e-3 and weights[1][0] < 1e-3
-    assert np.abs(np.diff(weights[0])).max() < 0.03
+def test_tiles_fade_in_the_middle_of_what_they_share():
+    first, second = tiling.blend_weights([(0, 512), (192, 700)])
+    context = (512 - 192 - tiling.FADE) // 2
+    assert np.all(first[: 192 + context] == 1) and not first[512 - context :].any()
+    assert np.all(second[320 - context :] == 1) and not second[:context].any()
+    assert np.abs(np.diff(first)).max() < 0.03
+    np.testing.assert_allclose(first[352], 0.5, atol=0.02)
 
 
 def box_filter(image, radius=3):
@@ -46,18 +54,35 @@ def box_filter(image, radius=3):
     return np.mean(shifted, axis=0)[None]
 
 
-def test_a_local_operation_is_the_same_but_at_the_fading_edge():
+def run_tiled(function, image, rows, columns):
+    """All bands as one image, (K, H, W, C)."""
+    bands = tiling.run_tiled(
+        lambda *region: function(image[region]), image.shape[:2], rows, columns
+    )
+    parts, end = [], 0
+    for top, bottom, stack in bands:
+        assert top == end and stack.shape[1] == bottom - top <= tiling.ROWS
+        parts.append(stack.copy())
+        end = bottom
+    assert end == len(image)
+    return np.concatenate(parts, axis=1)
+
+
+def test_a_local_operation_is_the_same_in_tiles():
     image = np.random.default_rng(0).uniform(0, 1, (300, 200, 3)).astype("float32")
-    rows, columns = tiling.spans(300, 128, 16), tiling.spans(200, 128, 16)
-    assert len(rows) == 4 and len(columns) == 3
-    identity = tiling.run_tiled(lambda tile: tile[None], image, rows, columns)
+    rows, columns = (tiling.spans(size, 128, 16, 4) for size in image.shape[:2])
+    assert len(rows) >= 4 and len(columns) == 3
+    identity = run_tiled(lambda tile: tile[None], image, rows, columns)
     np.testing.assert_allclose(identity[0], image, atol=1e-6)
-    # Within 3 pixels of an inner edge a tile is wrong by up to 1/2; the weight there
-    # is below sin^2(pi/2 * 2.5/64) = 0.004, in both directions.
-    tiled = tiling.run_tiled(box_filter, image, rows, columns)
-    np.testing.assert_allclose(tiled, box_filter(image), atol=4e-3)
-    inside = np.s_[:, :10, :10]
-    np.testing.assert_allclose(tiled[inside], box_filter(image)[inside], atol=1e-6)
+    # Within 3 pixels of an inner edge a tile is wrong; those have no weight.
+    tiled = run_tiled(box_filter, image, rows, columns)
+    np.testing.assert_allclose(tiled, box_filter(image), atol=1e-6)
+
+
+def test_a_context_of_the_size_of_the_training_crops():
+    assert tiling.context_of(128) == 128
+    assert tiling.context_of((96, 160)) == 160
+    assert tiling.context_of(None) == tiling.FADE
 
 
 @pytest.fixture(scope="module")
@@ -95,9 +120,47 @@ def test_tiles_of_a_convolutional_network_have_no_seams(model, image):
 
 
 def test_auto_tiles_only_above_the_memory_limit():
-    assert tiling.tile_size("auto", (1000, 1000), 16, 700, 701) == 1000
-    assert tiling.tile_size("auto", (1000, 1001), 16, 700, 700) == 992
-    assert tiling.tile_size("auto", (9000, 9000), 16, 700, 1) == 256
+    engine = types.SimpleNamespace(multiple=16, bytes_per_pixel=676)
+
+    def size(shape, limit_mb):  # 700 bytes per pixel with the band, 724 with heads
+        return tiling.tile_size("auto", shape, engine, limit_mb, 1)
+
+    assert size((1000, 1000), 700) == 1000
+    tile = size((1000, 1001), 700)
+    assert tile % 16 == 0 and tile < 1000
+    assert 676 * tile**2 + 24 * tile * 1001 <= 700e6 < 676 * (tile + 16) ** 2 + 24e6
+    assert tiling.tile_size("auto", (1000, 1000), engine, 700, 2) < 1000
+    assert size((9000, 9000), 1) == 256
+
+
+def test_what_a_large_photo_takes_above_itself():
+    """Tiles of an engine that does nothing: what is left is what `restore` takes."""
+    code = """
+import resource, numpy as np
+from keras_mhdeblur.inference.restore import restore
+
+class Engine:
+    num_heads, combine_heads, select, best_pair = 4, True, "mean", (0, 0)
+    multiple, bytes_per_pixel, context = 16, 700, 128
+    def inference_engine(self, engine, local_statistics):
+        return self
+    def fold(self, weights):
+        return lambda image: image[None]
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+photo = np.full((6000, 8000, 3), 77, "uint8")
+restore(Engine(), photo[:300, :300], hypotheses=False)
+before = peak()
+result = restore(Engine(), photo, hypotheses=False, memory_limit_mb=200)
+assert (result.image == 77).all()
+print(peak() - before)
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    # The result, 144 MB, and bands of tiles; as float32 the photo alone had 576 MB.
+    assert 144 < float(run.stdout) < 144 + 200
 
 
 def test_memory_of_nafnet():
