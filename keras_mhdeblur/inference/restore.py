@@ -373,7 +373,9 @@ class RestoreResult:
         array = self._array
         if array is None:
             return self._restored[0].to_array()
-        result = np.stack(images).astype(array.dtype, copy=False)
+        # Of one image without a copy.
+        result = np.stack(images) if len(images) > 1 else images[0][None]
+        result = result.astype(array.dtype, copy=False)
         if array.shape[-1] == 4 and array.ndim > 2:
             alpha = array[..., 3:].reshape(*result.shape[:-1], 1)
             result = np.concatenate([result, alpha], axis=-1)

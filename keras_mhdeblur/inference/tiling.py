@@ -6,7 +6,6 @@ import numpy as np
 
 # Pixels over which one tile fades into its neighbour, at most half of what they share.
 FADE = 64
-SMALLEST_AUTO_TILE = 256
 # Rows that are given at a time, so that what is made of them stays small.
 ROWS = 64
 # Bytes per value of a band of tiles that is being blended: itself, and the part of it
@@ -18,14 +17,14 @@ def context_of(local_statistics):
     """Pixels of a tile's border that only serve the pixels further inside.
 
     Without them a seam would show: convolutions and local statistics are others where
-    an image ends. With windows of 1.5 times `local_statistics` (TLC), as many pixels
-    leave 0.6 of 255 levels of difference between `nafnet_mh_c` in tiles and at once.
+    an image ends. With windows of 1.5 times `local_statistics` (TLC), 1.25 times as
+    many pixels keep `nafnet_mh_c` in tiles within 1 of 255 levels of it at once.
 
     Args:
         local_statistics: size of the training crops in pixels, one number or (height,
             width); None for global statistics, which differ from tile to tile anyway.
     """
-    return int(np.max(local_statistics or FADE))
+    return FADE if local_statistics is None else int(1.25 * np.max(local_statistics))
 
 
 def tile_size(tile, shape, engine, memory_limit_mb, num_images):
@@ -59,10 +58,12 @@ def tile_size(tile, shape, engine, memory_limit_mb, num_images):
         band = 3 * num_images * _BAND_BYTES
         if math.prod(shape) * (engine.bytes_per_pixel + band) <= limit:
             return max(shape)
+        # A smaller one would be border for the most part.
+        smallest = 2 * (2 * engine.context + FADE)
         # Activations of size^2, and a band of size times the image's width.
         half = 0.5 * band * shape[1] / engine.bytes_per_pixel
         size = (half**2 + limit / engine.bytes_per_pixel) ** 0.5 - half
-        return max(SMALLEST_AUTO_TILE, int(size) // multiple * multiple)
+        return max(smallest, int(size)) // multiple * multiple
     if not isinstance(tile, (int, np.integer)) or tile < 2 * multiple:
         raise ValueError(
             f'`tile` must be None, "auto" or a number of pixels of at least '
