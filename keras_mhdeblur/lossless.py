@@ -16,6 +16,8 @@ PREDICTOR, EXTRA, XMP, PROFILE = 317, 338, 700, 34675
 EXIF, GPS, INTEROPERABILITY = 0x8769, 0x8825, 0xA005
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB = 0, 1, 2
 DEFLATE, DIFFERENCES, PLAIN_ALPHA, SEPARATE_PLANES = 8, 2, 2, 2
+# Rows that are encoded at a time, so that a large image takes little more memory.
+_ROWS = 256
 
 
 def read_sixteen_bits(image, file):
@@ -97,23 +99,38 @@ def encode_png(array, icc_profile=None, exif=None, xmp=None):
     """
     height, width, channels = array.shape
     bits = 8 * array.itemsize
-    rows = np.ascontiguousarray(array, array.dtype.newbyteorder(">"))
-    rows = rows.reshape(height, -1).view("uint8")
-    # Filter 2: every row stores its differences from the row above.
-    filtered = np.full((height, rows.shape[1] + 1), 2, "uint8")
-    filtered[0, 1:] = rows[0]
-    np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
     colours = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
-    file = b"\x89PNG\r\n\x1a\n" + _chunk(
-        b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colours, 0, 0, 0)
-    )
+    header = struct.pack(">IIBBBBB", width, height, bits, colours, 0, 0, 0)
+    file = [b"\x89PNG\r\n\x1a\n", _chunk(b"IHDR", header)]
     if icc_profile is not None:
-        file += _chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(icc_profile))
+        file.append(_chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(icc_profile)))
     if exif is not None:
-        file += _chunk(b"eXIf", exif.removeprefix(b"Exif\0\0"))
+        file.append(_chunk(b"eXIf", exif.removeprefix(b"Exif\0\0")))
     if xmp is not None:
-        file += _chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp)
-    return file + _chunk(b"IDAT", zlib.compress(filtered)) + _chunk(b"IEND", b"")
+        file.append(_chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp))
+    compressor = zlib.compressobj()
+    for rows in _filtered(array):
+        file.append(_chunk(b"IDAT", compressor.compress(rows)))
+    file.append(_chunk(b"IDAT", compressor.flush()))
+    return b"".join([*file, _chunk(b"IEND", b"")])
+
+
+def _filtered(array):
+    """Some rows at a time of an image, as PNG's filter 2 stores them.
+
+    Every row begins with the filter's number, and has its differences from the row
+    above.
+    """
+    above = np.zeros(array[:1].nbytes, "uint8")
+    for start in range(0, len(array), _ROWS):
+        rows = array[start : start + _ROWS]
+        rows = np.ascontiguousarray(rows, array.dtype.newbyteorder(">"))
+        rows = rows.reshape(len(rows), -1).view("uint8")
+        filtered = np.full((len(rows), rows.shape[1] + 1), 2, "uint8")
+        np.subtract(rows[0], above, out=filtered[0, 1:])
+        np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
+        above = rows[-1]
+        yield filtered
 
 
 def _chunk(kind, data):
@@ -134,9 +151,13 @@ def encode_tiff(array, icc_profile=None, exif=None, xmp=None):
     if array.shape[-1] == 2 and array.dtype == np.uint16:  # few programs read it
         array = array[..., [0, 0, 0, 1]]
     height, width, channels = array.shape
-    differences = np.diff(array, axis=1, prepend=array.dtype.type(0))
-    data = differences.astype(array.dtype.newbyteorder("<"))
-    data = zlib.compress(data.tobytes())
+    compressor, data = zlib.compressobj(), []
+    for start in range(0, height, _ROWS):
+        rows = array[start : start + _ROWS]
+        rows = np.diff(rows, axis=1, prepend=array.dtype.type(0))
+        rows = rows.astype(array.dtype.newbyteorder("<"))
+        data.append(compressor.compress(rows.tobytes()))
+    data = b"".join([*data, compressor.flush()])
     tags = ImageFileDirectory_v2(b"II*\0\0\0\0\0")
     if exif is not None:
         _add_exif(tags, exif)
