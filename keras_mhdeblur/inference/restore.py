@@ -2,6 +2,7 @@
 
 import functools
 import io
+import math
 import os
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from keras_mhdeblur.images import (
     write_image,
 )
 from keras_mhdeblur.inference import selection, tiling
+from keras_mhdeblur.inference.guard import BLOCK, Guard
 from keras_mhdeblur.inference.heatmap import heat_map
 from keras_mhdeblur.inference.progress import ProgressBar
 from keras_mhdeblur.inference.shifts import shift_map
@@ -34,6 +36,7 @@ def restore(
     memory_limit_mb=2048,
     local_statistics="model",
     engine="auto",
+    guard=True,
     progress=False,
 ):
     """Restores a blurry photo.
@@ -63,6 +66,9 @@ def restore(
             twice as fast on a CPU; a model without a LiteRT file for its present
             weights is exported first, into the user's cache. "auto": LiteRT if there
             is such a file and no GPU, else Keras.
+        guard: whether to keep the photo where the restored image cannot be what was
+            blurred: where the mean of a block changes against all contrast, values
+            overshoot, or patterns of single pixels appear (`result.kept`).
         progress: whether to show a progress bar over images and tiles on stderr.
 
     Returns:
@@ -100,22 +106,27 @@ def restore(
     size = tiling.tile_size(
         tile, shape, runner, memory_limit_mb, 1 if fold else model.num_heads
     )
+    # Tiles have whole blocks of the guard.
+    grid = math.lcm(runner.multiple, BLOCK)
     rows, columns = (
-        tiling.spans(length, size, runner.multiple, runner.context) for length in shape
+        tiling.spans(length, size, grid, runner.context) for length in shape
     )
     bar = None
     if progress:
         bar = ProgressBar(len(photos) * len(rows) * len(columns))
 
     choose = functools.partial(selection.choose, select=select, model=model)
-    images, stacks = [], []
+    images, stacks, guards = [], [], []
     for photo in photos:
-        bands = tiling.run_tiled(
-            lambda *region, photo=photo: function(photo.crop(*region)),
-            *(shape, rows, columns, bar and bar.finish),
-        )
+        guards.append(Guard(shape, runner.context) if guard else None)
+
+        def run(rows, columns, photo=photo, check=guards[-1]):
+            pixels = photo.crop(rows, columns)
+            stack = function(pixels)
+            return stack if check is None else check(stack, pixels, rows, columns)
+
         values, heads = _collect(
-            bands,
+            tiling.run_tiled(run, shape, rows, columns, bar and bar.finish),
             photo,
             choose=None if weights is None else choose,
             keep_heads=not fold,
@@ -132,6 +143,7 @@ def restore(
         images=images,
         array=array,
         heads=stacks if hypotheses else None,
+        kept=[check.kept for check in guards] if guard else None,
         facts=selection.Facts(model.num_heads, model.combine_heads, model.best_pair),
     )
 
@@ -175,19 +187,23 @@ class RestoreResult:
             (H, W) gray, (H, W, 2) gray and alpha, (H, W, 3) or (H, W, 4).
         names: names of the hypotheses: "0" is head 0, "0+1" the average of the heads
             0 and 1.
+        kept: where the guard kept the photo: booleans (ceil(H/16), ceil(W/16)), one
+            per block of 16x16 pixels; of a batch (B, ...). None without guard.
     """
 
-    def __init__(self, photos, images, array, heads, facts):
+    def __init__(self, photos, images, array, heads, kept, facts):
         self._photos = photos
         self._restored = [
             photo.with_pixels(pixels) for photo, pixels in zip(photos, images)
         ]
         self._array = array
         self._heads = heads
+        self._kept = kept
         self._facts = facts
         self._batched = array is not None and array.ndim == 4
         self.names = selection.hypothesis_names(facts.num_heads, facts.combine_heads)
         self.image = self._as_given(images)
+        self.kept = kept and (np.stack(kept) if self._batched else kept[0])
 
     @functools.cached_property
     def hypotheses(self):
@@ -345,7 +361,7 @@ class RestoreResult:
             for image, photo in zip(images, self._photos)
         ]
         return RestoreResult(
-            self._photos, images, self._array, self._heads, self._facts
+            self._photos, images, self._array, self._heads, self._kept, self._facts
         )
 
     def _stacks(self):
