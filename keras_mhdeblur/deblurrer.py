@@ -10,7 +10,7 @@ from keras_mhdeblur.metrics import HypothesisMetric
 if keras.backend.backend() == "tensorflow":
     from keras_mhdeblur.training.tensorflow_trainer import TensorFlowTrainer as _Trainer
 else:
-    _Trainer = keras.Model
+    from keras_mhdeblur.training.keras_trainer import KerasTrainer as _Trainer
 
 
 @keras.saving.register_keras_serializable(package="keras_mhdeblur")
@@ -196,6 +196,8 @@ class Deblurrer(_Trainer):
         loss = self.loss
         if not isinstance(y_pred, list):  # hypotheses, no head stacks
             loss = HypothesisLoss(loss.base, False, loss.relaxation, dtype=loss.dtype)
+        elif loss.assignment == "annealed":
+            loss = loss.at_step(self.current_step())
         total = loss(y, y_pred, sample_weight)
         return sum(self.losses, total)
 

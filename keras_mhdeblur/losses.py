@@ -6,7 +6,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_mhdeblur.assignment import hypothesis_losses, winner
+from keras_mhdeblur.assignment import (
+    hypothesis_losses,
+    imbalance,
+    soft_winner,
+    winner,
+)
 
 # BT.601 luma weights of an RGB image in [0, 1] (the offset 16 cancels in differences).
 LUMA = np.array([65.481, 128.553, 24.966], "float32") / 255.0
@@ -26,6 +31,10 @@ class ImageLoss(keras.losses.Loss):
     def __init__(self, weight=1.0, **kwargs):
         super().__init__(**kwargs)
         self.weight = weight
+
+    def distances(self, values):
+        """Values of the loss as distances to the label, which annealing compares."""
+        return values
 
     def get_config(self):
         return {**super().get_config(), "weight": self.weight}
@@ -84,6 +93,10 @@ class PSNRLoss(SquaredErrorLoss):
 
     def from_mse(self, mse):
         return self.weight * (10 / math.log(10)) * ops.log(mse + 1e-8)
+
+    def distances(self, values):
+        # Decibels have no zero: those of the mean squared error are compared.
+        return ops.exp(values * math.log(10) / (10 * self.weight))
 
     def get_config(self):
         return {**super().get_config(), "to_luma": self.to_luma}
@@ -173,23 +186,52 @@ class HypothesisLoss(keras.losses.Loss):
     """Loss of the hypothesis nearest to the label, per sample (winner takes all).
 
     Labels are (B, H, W, C), predictions head stacks (B, K, H, W, C), or a list of
-    them, one per stage: every stage picks its own winner and the stage losses add up.
-    The value per sample is the loss of the winner, so only the winner is trained.
+    them, one per stage, final stage first; the stage losses add up. The value per
+    sample is the loss of the winner, so only the winner is trained.
     Source: arXiv 2208.13029, eq. 4 to 6.
 
-    A head that loses from the start is never trained. With `relaxation` the losers
-    share a small part of the gradient and stay alive (arXiv 1612.00197, eq. 6).
+    A head that loses from the start is never trained. Two things keep it alive: with
+    `relaxation` the losers share a small part of the gradient all the time (arXiv
+    1612.00197, eq. 6), with annealing a part that falls to zero (arXiv 2407.15580).
+    `training.DeadHeadReset` revives what died.
+
+    Annealing weights the hypotheses with `assignment.soft_winner`, at a temperature
+    that falls linearly from 1 to 0; from then on, and in `evaluate`, the winner takes
+    all. `relaxation` applies to the weights of either.
 
     Args:
-        base: the loss of one image, an `ImageLoss` or any Keras loss.
+        base: the loss of one image, an `ImageLoss` or any Keras loss. Annealing needs
+            values that are not negative, or a `PSNRLoss`.
         combine: which pair averages of the heads are the hypotheses, see
             `combination.pair_indices`.
         relaxation: weight that all hypotheses but the winner share; the winner has the
             rest of 1. 0 is the paper's winner takes all.
+        assignment: "hard", the winner takes all, or "annealed".
+        annealing_steps: optimizer steps after which the temperature is 0; needed with
+            "annealed", and only there. A third to a half of the training is usual.
+        balance: weight of `assignment.imbalance`, with "annealed" only; it falls to 0
+            with the temperature. The usage is that of a replica's part of the batch,
+            so results depend on the number of replicas. It acts on the logarithms of
+            the distances, as `PSNRLoss` does: about 0.01 there, and that times a usual
+            value of the loss with others.
+        stage_assignment: "independent", every stage has its own winner (the paper), or
+            "final", the winner of the final stage is that of all.
+
+    Raises:
+        ValueError: an argument is out of its range, or needs another `assignment`.
     """
 
     def __init__(
-        self, base, combine=True, relaxation=0.0, name="hypothesis_loss", **kwargs
+        self,
+        base,
+        combine=True,
+        relaxation=0.0,
+        assignment="hard",
+        annealing_steps=None,
+        balance=0.0,
+        stage_assignment="independent",
+        name="hypothesis_loss",
+        **kwargs,
     ):
         super().__init__(name=name, **kwargs)
         if not 0 <= relaxation < 1:
@@ -197,22 +239,78 @@ class HypothesisLoss(keras.losses.Loss):
                 "`relaxation` must be at least 0 and less than 1. "
                 f"Received: relaxation={relaxation}"
             )
+        if assignment not in ("hard", "annealed"):
+            raise ValueError(
+                '`assignment` must be "hard" or "annealed"; what losers get in either '
+                f"is `relaxation`. Received: assignment={assignment!r}"
+            )
+        if assignment == "annealed" and not (annealing_steps and annealing_steps > 0):
+            raise ValueError(
+                '`assignment="annealed"` needs `annealing_steps` above 0. '
+                f"Received: annealing_steps={annealing_steps}"
+            )
+        if assignment == "hard" and (annealing_steps is not None or balance):
+            raise ValueError(
+                '`annealing_steps` and `balance` need `assignment="annealed"`. '
+                f"Received: annealing_steps={annealing_steps}, balance={balance}"
+            )
+        if balance < 0:
+            raise ValueError(
+                f"`balance` must not be negative. Received: balance={balance}"
+            )
+        if stage_assignment not in ("independent", "final"):
+            raise ValueError(
+                '`stage_assignment` must be "independent" or "final". '
+                f"Received: stage_assignment={stage_assignment!r}"
+            )
         self.base = keras.losses.get(base)
         self.combine = combine
         self.relaxation = relaxation
+        self.assignment = assignment
+        self.annealing_steps = annealing_steps
+        self.balance = balance
+        self.stage_assignment = stage_assignment
 
-    def call(self, y_true, y_pred):
+    def at_step(self, step):
+        """This loss as it is at a step of the training; `Deblurrer` calls it.
+
+        Args:
+            step: the optimizer's iterations, a number or a scalar tensor.
+
+        Returns:
+            A Keras loss.
+        """
+        return self if self.assignment == "hard" else _LossAtStep(self, step)
+
+    def call(self, y_true, y_pred, temperature=None):
         stages = y_pred if isinstance(y_pred, (list, tuple)) else [y_pred]
-        total = 0.0
+        total, weights = 0.0, None
         for stack in stages:
             losses = hypothesis_losses(self.base, y_true, stack, self.combine)
-            weights = winner(losses)
-            losers = losses.shape[1] - 1
-            if self.relaxation and losers:
-                share = self.relaxation / losers
-                weights = share + (1 - self.relaxation - share) * weights
-            total += ops.sum(weights * losses, axis=1)
+            if weights is None or self.stage_assignment == "independent":
+                weights = self._weights(losses, temperature)
+                if temperature is not None and self.balance:
+                    shares = self._shares(losses, temperature)
+                    # A cold softmax is steep: the factor keeps the gradient bounded.
+                    total = total + self.balance * temperature * imbalance(shares)
+            total = total + ops.sum(weights * losses, axis=1)
         return total
+
+    def _weights(self, losses, temperature):
+        """Of the hypotheses in the loss: (B, K'), without gradient."""
+        if temperature is None:
+            weights = winner(losses)
+        else:
+            weights = ops.stop_gradient(self._shares(losses, temperature))
+        losers = losses.shape[1] - 1
+        if self.relaxation and losers:
+            share = self.relaxation / losers
+            weights = share + (1 - self.relaxation - share) * weights
+        return weights
+
+    def _shares(self, losses, temperature):
+        distances = getattr(self.base, "distances", lambda values: values)
+        return soft_winner(distances(losses), temperature)
 
     def get_config(self):
         return {
@@ -220,7 +318,28 @@ class HypothesisLoss(keras.losses.Loss):
             "base": keras.saving.serialize_keras_object(self.base),
             "combine": self.combine,
             "relaxation": self.relaxation,
+            "assignment": self.assignment,
+            "annealing_steps": self.annealing_steps,
+            "balance": self.balance,
+            "stage_assignment": self.stage_assignment,
         }
+
+
+class _LossAtStep(keras.losses.Loss):
+    """An annealed `HypothesisLoss` with the temperature of one step.
+
+    An object of its own, not an attribute that is set for the step: on some backends
+    the step is a tracer, and replicas share the loss.
+    """
+
+    def __init__(self, loss, step):
+        super().__init__(loss.name, loss.reduction, loss.dtype)
+        self.loss = loss
+        progress = ops.cast(step, "float32") / loss.annealing_steps
+        self.temperature = ops.maximum(1 - progress, 0.0)
+
+    def call(self, y_true, y_pred):
+        return self.loss.call(y_true, y_pred, self.temperature)
 
 
 def _laplacian(images):

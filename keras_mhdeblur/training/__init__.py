@@ -1,6 +1,7 @@
-"""Training: optimizers and schedules; `recipes` and `tensorflow_trainer` use them."""
+"""Training: what recipes are made of; `recipes` and `runs` use it."""
 
+from keras_mhdeblur.training.dead_heads import DeadHeadReset
 from keras_mhdeblur.training.optimizers import TorchAdamW
 from keras_mhdeblur.training.schedules import WarmupHoldCosine
 
-__all__ = ["TorchAdamW", "WarmupHoldCosine"]
+__all__ = ["DeadHeadReset", "TorchAdamW", "WarmupHoldCosine"]

@@ -9,6 +9,7 @@ import yaml
 from keras_mhdeblur import data, losses, metrics, networks
 from keras_mhdeblur.deblurrer import Deblurrer
 from keras_mhdeblur.spelling import did_you_mean
+from keras_mhdeblur.training.dead_heads import DeadHeadReset
 from keras_mhdeblur.training.optimizers import TorchAdamW
 from keras_mhdeblur.training.schedules import WarmupHoldCosine
 
@@ -42,9 +43,25 @@ _LOSSES = {
         "CombinedLoss",
     )
 }
+# Entries of the section loss that are about the hypotheses.
+_ASSIGNMENT = (
+    "relaxation",
+    "assignment",
+    "annealing_steps",
+    "balance",
+    "stage_assignment",
+)
 _OPTIMIZERS = {"TorchAdamW": TorchAdamW, "AdamW": keras.optimizers.AdamW}
 _NETWORKS = {name: getattr(networks, name) for name in networks.__all__}
-_SECTIONS = ("network", "model", "data", "loss", "optimizer", "learning_rate")
+_SECTIONS = (
+    "network",
+    "model",
+    "data",
+    "loss",
+    "optimizer",
+    "learning_rate",
+    "dead_head_reset",
+)
 _VALUES = (
     "seed",
     "dtype_policy",
@@ -53,7 +70,14 @@ _VALUES = (
     "metrics",
     "progressive",
 )
-_OPTIONAL = ("model", "loss", "dtype_policy", "metrics", "progressive")
+_OPTIONAL = (
+    "model",
+    "loss",
+    "dead_head_reset",
+    "dtype_policy",
+    "metrics",
+    "progressive",
+)
 _DTYPE_POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
@@ -110,10 +134,12 @@ def check_recipe(recipe):
                 f"Received: {title}={recipe[title]!r}"
             )
     for title, choices in _CHOICES.items():
-        section = dict(recipe.get(title, {"name": "PSNRLoss"}))
-        if title == "loss":
-            section.pop("relaxation", None)
-        _check_choice(choices, section, title)
+        section = recipe.get(title, {"name": "PSNRLoss"})
+        more = _ASSIGNMENT if title == "loss" else ()
+        _check_choice(choices, section, title, more)
+    _check_arguments(
+        DeadHeadReset, recipe.get("dead_head_reset", {}), "dead_head_reset"
+    )
     _check_arguments(Deblurrer, recipe.get("model", {}), "model", ("network",))
     _check_arguments(
         WarmupHoldCosine, recipe["learning_rate"], "learning_rate", ("total_steps",)
@@ -126,6 +152,18 @@ def check_recipe(recipe):
         )
     for name in recipe.get("metrics", ()):
         _chosen(_METRICS, name, "metrics")
+    if "dead_head_reset" in recipe and "HeadUsage" not in recipe.get("metrics", ()):
+        raise ValueError(
+            "The section dead_head_reset needs the metric HeadUsage. "
+            f"Received: metrics={recipe.get('metrics', [])}"
+        )
+    # Values that contradict each other.
+    loss = _hypothesis_loss(recipe, combine=True)
+    if loss.annealing_steps is not None and loss.annealing_steps > recipe["steps"]:
+        raise ValueError(
+            "`annealing_steps` must not exceed `steps`. "
+            f"Received: annealing_steps={loss.annealing_steps}"
+        )
     for stage in recipe.get("progressive", ()):
         wanted = ("steps", "patch_size", "batch_size")
         _refuse_wrong_names(stage, wanted, wanted, "entries", "progressive")
@@ -161,7 +199,7 @@ def build_model(recipe):
     optimizer = {**recipe["optimizer"], "learning_rate": schedule}
     model.compile(
         optimizer=_make(_OPTIMIZERS, optimizer, "optimizer"),
-        loss=_hypothesis_loss(recipe.get("loss", {"name": "PSNRLoss"}), model),
+        loss=_hypothesis_loss(recipe, model.combine_heads),
         metrics=[_METRICS[name]() for name in recipe.get("metrics", ())],
     )
     return model
@@ -244,11 +282,12 @@ def evaluation_pairs(recipe, photo_dir, patch_size=256, crops_per_image=4):
     return data.synthesized_folder(photo_dir, **settings).take(count)
 
 
-def _hypothesis_loss(section, model):
-    section = dict(section)
-    relaxation = section.pop("relaxation", 0.0)
-    base = _image_loss(section)
-    return losses.HypothesisLoss(base, model.combine_heads, relaxation)
+def _hypothesis_loss(recipe, combine):
+    section = dict(recipe.get("loss", {"name": "PSNRLoss"}))
+    settings = {key: section.pop(key) for key in _ASSIGNMENT if key in section}
+    if settings.get("assignment") == "annealed":
+        settings.setdefault("annealing_steps", max(1, round(0.4 * recipe["steps"])))
+    return losses.HypothesisLoss(_image_loss(section), combine, **settings)
 
 
 def _image_loss(section):
@@ -281,11 +320,11 @@ def _make(choices, section, title):
     return _chosen(choices, section.pop("name", None), title)(**section)
 
 
-def _check_choice(choices, section, title):
-    """Refuses a section that `_make` could not build from."""
+def _check_choice(choices, section, title, more=()):
+    """Refuses a section that `_make` could not build from, but for `more` entries."""
     section = dict(section)
     function = _chosen(choices, section.pop("name", None), title)
-    _check_arguments(function, section, title, _GIVEN.get(title, ()))
+    _check_arguments(function, section, title, _GIVEN.get(title, ()), more)
     for part in section.get("losses", ()):
         _check_choice(choices, part, title)
 
@@ -299,7 +338,7 @@ def _chosen(choices, name, title):
     return choices[name]
 
 
-def _check_arguments(function, arguments, title, given=()):
+def _check_arguments(function, arguments, title, given=(), more=()):
     """Refuses arguments a function does not take, and the lack of those it needs.
 
     Args:
@@ -307,10 +346,12 @@ def _check_arguments(function, arguments, title, given=()):
         arguments: dictionary, as in the recipe.
         title: the section, for the message.
         given: names of arguments that come from elsewhere.
+        more: names of entries that are possible, too.
     """
     parameters = inspect.signature(function).parameters.values()
     required = [p.name for p in parameters if p.default is p.empty and p.kind in _NAMED]
     possible = [name for name in _argument_names(function) if name not in given]
+    possible += more
     required = [name for name in required if name not in given]
     _refuse_wrong_names(arguments, possible, required, "entries", title)
 

@@ -15,6 +15,7 @@ from keras_mhdeblur.training.callbacks import (
     SaveEpoch,
     StopOnNonFinite,
 )
+from keras_mhdeblur.training.dead_heads import DeadHeadReset
 from keras_mhdeblur.training.distribution import is_chief, per_replica_batch_size
 
 
@@ -92,6 +93,8 @@ def train(
             skip_broken=skip_broken,
         )
         callbacks = [StopOnNonFinite()]
+        if "dead_head_reset" in recipe:
+            callbacks.append(DeadHeadReset(**recipe["dead_head_reset"]))
         if is_chief(strategy):
             callbacks += [
                 ImagesPerSecond(stage["batch_size"]),

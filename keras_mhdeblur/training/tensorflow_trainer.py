@@ -71,6 +71,10 @@ class TensorFlowTrainer(keras.Model):
             self.optimizer.apply_gradients(zip(gradients, variables))
         return self._update_metrics(batch, y_pred, loss)
 
+    def current_step(self):
+        """The optimizer's iterations, for losses that change while training."""
+        return self.optimizer.iterations
+
     def test_step(self, data):
         batch = _ReplicaBatch(data)
         y_pred = self(batch.x, training=False)

@@ -36,7 +36,7 @@ def test_settings_replace_values(recipe_file):
     assert recipe["steps"] == 8
     assert recipe["network"]["width"] == 12
     assert recipe["network"]["encoder_blocks"] == [1, 2]
-    assert recipe["loss"] == {"name": "MSELoss", "relaxation": 0.05}
+    assert recipe["loss"] == {**TINY["loss"], "name": "MSELoss"}
     assert recipe["data"]["max_noise"] == 0.0
 
 
@@ -57,8 +57,8 @@ def test_unknown_and_missing_sections(recipe_file):
         recipes.load_recipe(recipe_file)
 
 
-def test_model_loss_and_metrics_may_be_left_out(recipe_file):
-    optional = ("model", "loss", "metrics")
+def test_some_sections_may_be_left_out(recipe_file):
+    optional = ("model", "loss", "dead_head_reset", "metrics")
     short = {k: v for k, v in TINY.items() if k not in optional}
     recipe_file.write_text(yaml.safe_dump(short))
     model = recipes.build_model(recipes.load_recipe(recipe_file))
@@ -99,6 +99,8 @@ def test_unknown_entries_are_named_with_their_section(recipe_file, section):
     ("learning_rate.warmup=3", "warmup_steps"),
     ("metrics=[PSNRmean]", "PSNRMean"),
     ("loss.name=PSNRLos", "PSNRLoss"),
+    ("loss.relaxaton=0.1", "relaxation"),
+    ("dead_head_reset.treshold=0.1", "threshold"),
     ("loss={name: CombinedLoss, losses: [{name: EdgLoss}]}", "EdgeLoss"),
     ("optimizer.lr=1e-3", "learning_rate.peak"),
 ])  # fmt: skip
@@ -137,6 +139,17 @@ def test_wrong_stages(stages, message):
         recipes.check_recipe({**TINY, "progressive": stages})
 
 
+@pytest.mark.parametrize("setting, received", [
+    ("loss.assignment=relaxed", "assignment='relaxed'"),
+    ("loss.annealing_steps=7", "annealing_steps=7"),
+    ("loss.balance=-1", "balance=-1"),
+    ("metrics=[PSNRMean]", "metrics=['PSNRMean']"),
+])  # fmt: skip
+def test_values_that_contradict_each_other(recipe_file, setting, received):
+    with pytest.raises(ValueError, match=re.escape(f"Received: {received}")):
+        recipes.load_recipe(recipe_file, [setting])
+
+
 def test_the_recipes_of_the_zoo_are_right():
     found = {name: folder / "recipe.yaml" for name, folder in builtin_presets().items()}
     found = {name: path for name, path in found.items() if path.exists()}
@@ -158,7 +171,10 @@ def test_the_model_is_what_the_recipe_says():
     model = recipes.build_model(TINY)
     assert model.network.width == 4 and model.network.encoder_blocks == (1,)
     assert model.combine_heads and model.num_heads == 2
-    assert model.loss.get_config()["relaxation"] == 0.05
+    loss = model.loss.get_config()
+    assert loss["relaxation"] == 0.05 and loss["stage_assignment"] == "final"
+    # 40 % of the six steps, unless it is told.
+    assert loss["assignment"] == "annealed" and loss["annealing_steps"] == 2
     optimizer = model.optimizer
     assert optimizer.global_clipnorm == 0.01 and optimizer.ema_momentum == 0.5
     rates = [float(optimizer._learning_rate(step)) for step in (0, 1, 6)]

@@ -69,7 +69,7 @@ def test_a_killed_training_goes_on_with_the_same_result(tmp_path, photos, monkey
         np.testing.assert_allclose(a, b, atol=1e-5)
     rows, expected = log_rows(tmp_path / "killed"), log_rows(tmp_path / "whole")
     assert [row["epoch"] for row in rows] == ["0", "1", "2"]
-    same = ["loss", "psnr_mean", "usage_0", "usage_1", "usage_2"]
+    same = ["loss", "psnr_mean", "reset_heads", "usage_0", "usage_1", "usage_2"]
     assert set(rows[0]) == {
         *("epoch", "seconds", "images_per_second", "non_finite_steps", *same)
     }
@@ -181,6 +181,7 @@ def test_initial_weights(tmp_path, photos):
     first = recipes.build_model({**TINY, "seed": 9})
     recipe = {**TINY, "steps": 2, "learning_rate": {"peak": 0.0, "final": 0.0}}
     recipe["optimizer"] = {"name": "TorchAdamW"}
+    del recipe["dead_head_reset"]
     model = runs.train(recipe, tmp_path, photos, initial_model=first, **QUIET)
     for a, b in zip(first.get_weights(), model.get_weights()):
         np.testing.assert_array_equal(a, b)

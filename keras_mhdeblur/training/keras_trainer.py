@@ -1,0 +1,33 @@
+"""Keras' own training, on JAX and torch, with the step in the loss' reach."""
+
+import keras
+from keras import ops
+
+
+class KerasTrainer(keras.Model):
+    """A `keras.Model` whose `compute_loss` may ask for the current step.
+
+    On JAX, Keras traces the loss without the optimizer's variables: what is read of
+    them there is the same number in every step (Keras 3.15).
+    """
+
+    _traced_step = None
+
+    def current_step(self):
+        """The optimizer's iterations, for losses that change while training."""
+        if self._traced_step is None:
+            return self.optimizer.iterations
+        return self._traced_step
+
+    def compute_loss_and_updates(self, *args, optimizer_variables=None, **kwargs):
+        # Called on JAX alone, in training with the variables of the step.
+        if optimizer_variables is not None:
+            state = zip(self.optimizer.variables, optimizer_variables)
+            with keras.StatelessScope(state_mapping=state):
+                step = self.optimizer.iterations
+                self._traced_step = ops.convert_to_tensor(step)
+            kwargs["optimizer_variables"] = optimizer_variables
+        try:
+            return super().compute_loss_and_updates(*args, **kwargs)
+        finally:
+            self._traced_step = None
