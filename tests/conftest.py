@@ -181,3 +181,17 @@ def cache(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def fixed_seed():
     keras.utils.set_random_seed(1)
+
+
+@pytest.fixture
+def without_guard(monkeypatch):
+    """Restores without guard by default: no blur explains what toy models do."""
+    from keras_mhdeblur import Deblurrer
+    from keras_mhdeblur.inference.litert_model import LiteRTModel
+
+    for kind in (Deblurrer, LiteRTModel):
+
+        def restore(model, image, original=kind.restore, **options):
+            return original(model, image, **{"guard": False, **options})
+
+        monkeypatch.setattr(kind, "restore", restore)

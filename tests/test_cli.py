@@ -64,7 +64,10 @@ def files(folder):
 
 def test_restores_a_folder(photos, preset, tmp_path, capfd):
     output = tmp_path / "new" / "restored"
-    assert run("restore", photos, "--output", output, "--preset", preset) == 0
+    assert (
+        run("restore", "--no-guard", photos, "--output", output, "--preset", preset)
+        == 0
+    )
     assert files(output) == ["a.png", "b.png"]
     # The mean of the heads: 51 + 0.1 * 255 = 76.5.
     assert level(output / "b.png") in (76, 77)
@@ -76,8 +79,28 @@ def test_restores_a_folder(photos, preset, tmp_path, capfd):
     assert lines[2].startswith(f"Restored 2 of 2 photos to {output} in ")
 
 
+def test_what_the_guard_keeps_is_said(photos, preset, tmp_path, capfd):
+    # What the preset makes of one grey cannot have been blurred.
+    output = tmp_path / "out"
+    assert run("restore", photos, "--output", output, "--preset", preset) == 0
+    assert level(output / "b.png") == 51
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) == 5
+    for line, name in zip(lines[3:], ("a.jpg", "b.png")):
+        said = f"  note    {photos / name}: 100 % of it is as it was, see --no-guard"
+        assert line == said
+
+
 def test_hypotheses_and_selection(photos, preset, tmp_path):
-    command = ("restore", photos / "b.png", "-o", tmp_path / "out", "--preset", preset)
+    command = (
+        "restore",
+        "--no-guard",
+        photos / "b.png",
+        "-o",
+        tmp_path / "out",
+        "--preset",
+        preset,
+    )
     assert run(*command, "--hypotheses", "--select", "1,1") == 0
     assert files(tmp_path / "out") == [
         "b.png",
@@ -94,7 +117,15 @@ def test_hypotheses_and_selection(photos, preset, tmp_path):
 @pytest.mark.parametrize("tile", ["32", "auto", "none"])
 def test_tile(photos, preset, tmp_path, tile):
     Image.new("RGB", (90, 70), (51, 51, 51)).save(photos / "b.png")
-    command = ("restore", photos / "b.png", "-o", tmp_path / "out", "--preset", preset)
+    command = (
+        "restore",
+        "--no-guard",
+        photos / "b.png",
+        "-o",
+        tmp_path / "out",
+        "--preset",
+        preset,
+    )
     assert run(*command, "--tile", tile, "--select", "0,0") == 0
     assert level(tmp_path / "out" / "b.png") == 51
 
@@ -106,7 +137,10 @@ def test_broken_files_are_named_and_the_others_restored(
     (photos / "cut.jpg").write_bytes((photos / "a.jpg").read_bytes()[:300])
     missing = tmp_path / "missing.jpg"
     output = tmp_path / "out"
-    assert run("restore", photos, missing, "-o", output, "--preset", preset) == 1
+    assert (
+        run("restore", "--no-guard", photos, missing, "-o", output, "--preset", preset)
+        == 1
+    )
     assert files(output) == ["a.png", "b.png"]
     err = capfd.readouterr().err
     assert f"mhdeblur: {photos / 'zero.png'}: it is empty (0 bytes)\n" in err
@@ -122,7 +156,10 @@ def test_broken_files_are_named_and_the_others_restored(
 
 def test_what_is_not_kept_is_said(photos, preset, tmp_path, capfd):
     Image.new("CMYK", (16, 16)).save(photos / "c.jpg")
-    assert run("restore", photos, "-o", tmp_path / "out", "--preset", preset) == 0
+    assert (
+        run("restore", "--no-guard", photos, "-o", tmp_path / "out", "--preset", preset)
+        == 0
+    )
     *_, summary, note = capfd.readouterr().err.splitlines()
     assert summary.endswith(" s:")
     assert note.startswith(f"  note    {photos / 'c.jpg'}: CMYK is converted to RGB")
@@ -133,7 +170,15 @@ def test_what_is_not_kept_is_said(photos, preset, tmp_path, capfd):
 )
 def test_output_format(photos, preset, tmp_path, capfd, suffix, image_format):
     Image.new("RGBA", (8, 8)).save(photos / "c.png")
-    command = ("restore", photos, "-o", tmp_path / "out", "--preset", preset)
+    command = (
+        "restore",
+        "--no-guard",
+        photos,
+        "-o",
+        tmp_path / "out",
+        "--preset",
+        preset,
+    )
     jpg = suffix == "jpg"
     assert run(*command, "--output-format", suffix, "--hypotheses") == jpg
     names = [name for name in files(tmp_path / "out") if "/" not in name]
@@ -144,7 +189,15 @@ def test_output_format(photos, preset, tmp_path, capfd, suffix, image_format):
 
 
 def test_existing_outputs_are_skipped(photos, preset, tmp_path, capfd):
-    command = ("restore", photos, "-o", tmp_path / "out", "--preset", preset)
+    command = (
+        "restore",
+        "--no-guard",
+        photos,
+        "-o",
+        tmp_path / "out",
+        "--preset",
+        preset,
+    )
     command += ("--skip-existing",)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "a.png").write_bytes(b"done before")
@@ -164,7 +217,7 @@ def test_linear_light(preset, tmp_path):
     for name, gray in (("colour.png", False), ("gray.png", True)):
         write_image(tmp_path / name, Photo(pixels, depth=16, gray=gray))
     inputs = (tmp_path / "colour.png", tmp_path / "gray.png")
-    command = ("restore", *inputs, "--preset", preset, "--linear")
+    command = ("restore", "--no-guard", *inputs, "--preset", preset, "--linear")
     for head, expected in ((0, light), (1, brighter)):
         out = tmp_path / str(head)
         assert run(*command, "-o", out, "--select", f"{head},{head}") == 0
@@ -194,7 +247,7 @@ def test_patterns(photos, preset, tmp_path):
     # A file of that name is no pattern.
     Image.new("L", (4, 4)).save(photos / "[ab].png")
     assert found("[ab].png") == (["[ab].png"], [])
-    command = ("restore", photos / "**" / "*.jpg", "-o", tmp_path / "out")
+    command = ("restore", "--no-guard", photos / "**" / "*.jpg", "-o", tmp_path / "out")
     assert run(*command, "--preset", preset) == 0
     assert files(tmp_path / "out") == ["a.png", "deep/er/c.png"]
 
@@ -203,7 +256,16 @@ def test_equal_names_of_two_folders(photos, preset, tmp_path, capfd):
     other = tmp_path / "other"
     other.mkdir()
     Image.new("RGB", (9, 13), (102, 102, 102)).save(other / "a.jpg")
-    command = ("restore", photos, other, "-o", tmp_path / "out", "--preset", preset)
+    command = (
+        "restore",
+        "--no-guard",
+        photos,
+        other,
+        "-o",
+        tmp_path / "out",
+        "--preset",
+        preset,
+    )
     assert run(*command, "--select", "0,0") == 0
     assert files(tmp_path / "out") == ["a_jpg.png", "a_jpg_2.png", "b.png"]
     assert level(tmp_path / "out" / "a_jpg.png") == 51
@@ -214,7 +276,14 @@ def test_equal_names_of_two_folders(photos, preset, tmp_path, capfd):
 
 
 def test_hypotheses_do_not_overwrite_restored_photos(photos, preset, tmp_path, capfd):
-    command = ("restore", "--preset", preset, "--recursive", "--hypotheses")
+    command = (
+        "restore",
+        "--no-guard",
+        "--preset",
+        preset,
+        "--recursive",
+        "--hypotheses",
+    )
     assert run(*command, photos, "-o", tmp_path / "once") == 0
     assert run(*command, tmp_path / "once", "-o", tmp_path / "twice") == 2
     assert "where restored photos are written too" in capfd.readouterr().err
@@ -222,7 +291,16 @@ def test_hypotheses_do_not_overwrite_restored_photos(photos, preset, tmp_path, c
 
 
 def test_the_output_is_not_searched(photos, preset):
-    command = ("restore", photos, "-r", "-o", photos / "out", "--preset", preset)
+    command = (
+        "restore",
+        "--no-guard",
+        photos,
+        "-r",
+        "-o",
+        photos / "out",
+        "--preset",
+        preset,
+    )
     for _ in range(2):
         assert run(*command) == 0
         assert files(photos / "out") == ["a.png", "b.png"]
@@ -230,7 +308,15 @@ def test_the_output_is_not_searched(photos, preset):
 
 def test_too_many_pixels(photos, preset, tmp_path, capfd):
     Image.new("1", (1100, 1000)).save(photos / "c.png")
-    command = ("restore", photos, "-o", tmp_path / "out", "--preset", preset)
+    command = (
+        "restore",
+        "--no-guard",
+        photos,
+        "-o",
+        tmp_path / "out",
+        "--preset",
+        preset,
+    )
     assert run(*command, "--max-megapixels", "1") == 1
     assert files(tmp_path / "out") == ["a.png", "b.png"]
     assert "c.png: it has too many pixels" in capfd.readouterr().err
@@ -239,7 +325,7 @@ def test_too_many_pixels(photos, preset, tmp_path, capfd):
 def test_recursive(photos, preset, tmp_path):
     (photos / "deep").mkdir()
     Image.new("L", (4, 4)).save(photos / "deep" / "a.jpg")
-    command = ("restore", photos, "--preset", preset)
+    command = ("restore", "--no-guard", photos, "--preset", preset)
     assert run(*command, "-o", tmp_path / "flat") == 0
     assert files(tmp_path / "flat") == ["a.png", "b.png"]
     assert run(*command, "-o", tmp_path / "out", "--recursive") == 0
@@ -248,7 +334,7 @@ def test_recursive(photos, preset, tmp_path):
 
 def test_photos_are_never_overwritten(photos, preset, capfd):
     before = (photos / "b.png").read_bytes()
-    assert run("restore", photos, "-o", photos, "--preset", preset) == 2
+    assert run("restore", "--no-guard", photos, "-o", photos, "--preset", preset) == 2
     assert "choose another --output" in capfd.readouterr().err
     assert (photos / "b.png").read_bytes() == before
     assert not (photos / "a.png").exists()
@@ -275,18 +361,28 @@ def test_output_names_are_unique():
 
 def test_folder_without_photos(tmp_path, capfd):
     (tmp_path / "empty").mkdir()
-    assert run("restore", tmp_path / "empty", "-o", tmp_path / "out") == 1
+    assert run("restore", "--no-guard", tmp_path / "empty", "-o", tmp_path / "out") == 1
     assert "no photos" in capfd.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
 def test_output_that_is_a_file(photos, capfd):
-    assert run("restore", photos / "b.png", "-o", photos / "notes.txt") == 2
+    assert (
+        run("restore", "--no-guard", photos / "b.png", "-o", photos / "notes.txt") == 2
+    )
     assert "--output" in capfd.readouterr().err
 
 
 def test_unknown_preset_is_one_line(photos, tmp_path, capfd):
-    command = ("restore", photos, "-o", tmp_path / "out", "--preset", "no_such_preset")
+    command = (
+        "restore",
+        "--no-guard",
+        photos,
+        "-o",
+        tmp_path / "out",
+        "--preset",
+        "no_such_preset",
+    )
     assert run(*command) == 2
     (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith("mhdeblur: error: ") and "no_such_preset" in line
@@ -300,7 +396,15 @@ def test_long_messages_end_in_whole_words():
 
 
 def test_heads_that_do_not_exist(photos, preset, tmp_path, capfd):
-    command = ("restore", photos, "-o", tmp_path / "out", "--preset", preset)
+    command = (
+        "restore",
+        "--no-guard",
+        photos,
+        "-o",
+        tmp_path / "out",
+        "--preset",
+        preset,
+    )
     assert run(*command, "--select", "0,2") == 2
     (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith("mhdeblur: error: --select: ") and "0 to 1" in line
@@ -311,12 +415,12 @@ def test_heads_that_do_not_exist(photos, preset, tmp_path, capfd):
     [
         (),
         ("sharpen",),
-        ("restore", "a.jpg"),
-        ("restore", "--output", "out"),
-        ("restore", "a.jpg", "-o", "out", "--select", "best"),
-        ("restore", "a.jpg", "-o", "out", "--select", "1,2,3"),
-        ("restore", "a.jpg", "-o", "out", "--tile", "0"),
-        ("restore", "a.jpg", "-o", "out", "--memory-limit-mb", "-1"),
+        ("restore", "--no-guard", "a.jpg"),
+        ("restore", "--no-guard", "--output", "out"),
+        ("restore", "--no-guard", "a.jpg", "-o", "out", "--select", "best"),
+        ("restore", "--no-guard", "a.jpg", "-o", "out", "--select", "1,2,3"),
+        ("restore", "--no-guard", "a.jpg", "-o", "out", "--tile", "0"),
+        ("restore", "--no-guard", "a.jpg", "-o", "out", "--memory-limit-mb", "-1"),
     ],
 )
 def test_wrong_usage_exits_with_two(arguments, capfd):
@@ -396,7 +500,15 @@ def test_train_then_restore_and_evaluate(recipe, sharp_photos, photos, tmp_path,
     assert (output / "log.csv").read_text().splitlines() == steps
 
     restored = tmp_path / "restored"
-    command = ("restore", photos, "--output", restored, "--preset", trained)
+    command = (
+        "restore",
+        "--no-guard",
+        photos,
+        "--output",
+        restored,
+        "--preset",
+        trained,
+    )
     assert run(*command, "--engine", "keras") == 0
     capfd.readouterr()
     scores = tmp_path / "scores.json"

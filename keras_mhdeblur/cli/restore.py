@@ -105,6 +105,12 @@ def add_parser(commands):
         help="what computes: litert, faster on a CPU; keras, for a GPU; auto: litert "
         "where it can, else keras (default: %(default)s)",
     )
+    add(
+        "--no-guard",
+        action="store_true",
+        help="take the network's image also where it cannot be what was blurred, and "
+        "where the photo is sharp; otherwise the photo is kept there",
+    )
     parser.set_defaults(run=_restore)
 
 
@@ -268,7 +274,7 @@ def _load_engine(options):
 
 
 def _restore_file(model, path, target, options, engine):
-    """Restores one photo; returns what of it is not kept, a line each."""
+    """Restores one photo; returns remarks on it, a line each."""
     from keras_mhdeblur.images import (
         check_format,
         linear_to_srgb,
@@ -280,27 +286,40 @@ def _restore_file(model, path, target, options, engine):
     with quiet_decoders():
         photo = read_image(path)
     check_format(target, photo)  # before the work, not after it
-    pixels = linear_to_srgb(photo.pixels) if options.linear else photo.pixels
+    blurry = photo
+    if options.linear:
+        pixels = linear_to_srgb(photo.pixels)
+        blurry = pixels[..., :1] if photo.gray else pixels
     result = model.restore(
-        pixels[..., :1] if photo.gray else pixels,
+        blurry,
         select=options.select,
         hypotheses=options.hypotheses,
         tile=options.tile,
         memory_limit_mb=options.memory_limit_mb,
+        guard=not options.no_guard,
         **engine,
     )
 
-    def write(path, pixels):
-        pixels = srgb_to_linear(pixels) if options.linear else pixels
-        write_image(path, photo.with_pixels(pixels))
+    def write(path, result):
+        if options.linear:
+            write_image(path, photo.with_pixels(srgb_to_linear(result.image)))
+        else:
+            result.save(path)
 
     target.parent.mkdir(parents=True, exist_ok=True)
     if options.hypotheses:
         folder = target.with_suffix("")
         folder.mkdir(exist_ok=True)
-        for name, hypothesis in zip(result.names, result.hypotheses):
-            write(folder / f"{target.stem}_{name}{target.suffix}", hypothesis)
+        # One by one: of a large photo all at once would not fit into memory.
+        for name in result.names:
+            heads = [int(head) for head in name.split("+")]
+            chosen = result.select((heads[0], heads[-1]))
+            write(folder / f"{target.stem}_{name}{target.suffix}", chosen)
         result.save_uncertainty(folder / f"{target.stem}_uncertainty.png")
     # Last, for --skip-existing takes it for done.
-    write(target, result.image)
-    return photo.notes
+    write(target, result)
+    notes = photo.notes
+    if result.kept is not None and result.kept.mean() >= 0.01:
+        share = round(100 * result.kept.mean())
+        notes += (f"{share} % of it is as it was, see --no-guard",)
+    return notes

@@ -101,7 +101,13 @@ class LiteRTModel:
 
 
 def cores():
-    """Number of cores that this process may use."""
+    """Number of cores that this process may use.
+
+    OMP_NUM_THREADS limits them, as elsewhere; Ray sets it for its workers.
+    """
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    if wanted.isdecimal() and int(wanted):
+        return int(wanted)
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -43,10 +43,10 @@ def restore(
 
     Args:
         model: `Deblurrer` or `LiteRTModel`.
-        image: path of an image file, PIL image, or array (H, W), (H, W, C) or
-            (B, H, W, C) with C of 1, 3 (RGB) or 4 (RGB and alpha): uint8, uint16, or
-            float in [0, 1]. Gray is restored as RGB and averaged back, alpha is
-            passed through.
+        image: path of an image file, PIL image, `images.Photo`, or array (H, W),
+            (H, W, C) or (B, H, W, C) with C of 1, 3 (RGB) or 4 (RGB and alpha): uint8,
+            uint16, or float in [0, 1]. Gray is restored as RGB and averaged back,
+            alpha is passed through.
         select: how one image is made of the hypotheses; `model.select` by default.
             "mean": their average. "medoid": the one nearest to the average, in MSE
             before clipping. "single": `model.best_pair`. (i, j): the average of the
@@ -59,7 +59,9 @@ def restore(
         tile: "auto", tile size in pixels, or None: the whole image at once.
             Overlapping tiles are blended.
         memory_limit_mb: for "auto", the memory in MB that the network's activations
-            may take, by an estimate; the image and its head images come on top.
+            and the tiles that are blended may take, by an estimate. The image, the
+            result and, with `hypotheses`, the head images come on top: 12 bytes per
+            head and pixel.
         local_statistics: size in pixels of the training crops for TLC, None for
             global statistics; "model": as the model has it.
         engine: what computes. "keras": Keras, on its devices. "litert": LiteRT, about

@@ -7,6 +7,8 @@ import pytest
 from keras_mhdeblur import Deblurrer
 from keras_mhdeblur.inference.shifts import shift_map
 
+pytestmark = pytest.mark.usefixtures("without_guard")
+
 
 class ConstantHeads(keras.Model):
     """Heads whose images are the input plus known numbers."""

@@ -13,6 +13,8 @@ from keras_mhdeblur.inference.litert_model import LiteRTModel
 from keras_mhdeblur.networks import NAFNet
 from keras_mhdeblur.presets import litert
 
+pytestmark = pytest.mark.usefixtures("without_guard")
+
 
 def tiny_model(**kwargs):
     network = NAFNet(
@@ -116,7 +118,15 @@ def test_a_preset_without_a_file_has_one_after_the_first_use(tmp_path, image):
 def test_the_command_needs_neither_keras_nor_tensorflow(preset, image, tmp_path):
     photo = tmp_path / "photo.png"
     Image.fromarray(np.rint(255 * image).astype("uint8")).save(photo)
-    arguments = ["restore", photo, "-o", tmp_path / "out", "--preset", preset]
+    arguments = [
+        "restore",
+        "--no-guard",
+        photo,
+        "-o",
+        tmp_path / "out",
+        "--preset",
+        preset,
+    ]
     arguments = [str(argument) for argument in (*arguments, "--hypotheses")]
     code = f"""
 import sys

@@ -9,6 +9,8 @@ from keras_mhdeblur.networks import NAFNet
 
 SIZES = [(8, 8), (9, 13), (24, 20)]
 
+pytestmark = pytest.mark.usefixtures("without_guard")
+
 
 def randomize(network, seed=0):
     """Weights large enough that every part of the network shows in its output."""
