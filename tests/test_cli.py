@@ -115,7 +115,7 @@ def test_hypotheses_and_selection(photos, preset, tmp_path):
 
 
 @pytest.mark.parametrize("tile", ["32", "auto", "none"])
-def test_tile(photos, preset, tmp_path, tile):
+def test_tile(photos, preset, tmp_path, tile, capfd):
     Image.new("RGB", (90, 70), (51, 51, 51)).save(photos / "b.png")
     command = (
         "restore",
@@ -128,6 +128,8 @@ def test_tile(photos, preset, tmp_path, tile):
     )
     assert run(*command, "--tile", tile, "--select", "0,0") == 0
     assert level(tmp_path / "out" / "b.png") == 51
+    said = "b.png: 0.0063 megapixels in 20 tiles\n" in capfd.readouterr().err
+    assert said == (tile == "32")
 
 
 def test_broken_files_are_named_and_the_others_restored(

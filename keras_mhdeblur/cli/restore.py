@@ -212,7 +212,7 @@ def _restore_all(model, engine, jobs, options, summary):
         for path, target in jobs:
             bar.start(printable(path.name))
             try:
-                notes = _restore_file(model, path, target, options, engine)
+                notes = _restore_file(model, path, target, options, engine, bar)
             except Exception as error:
                 summary.failed.append(f"{printable(path)}: {one_line(error)}")
                 bar.message(f"mhdeblur: {summary.failed[-1]}")
@@ -273,7 +273,7 @@ def _load_engine(options):
     return model, {**keras_engine, "engine": "litert"}
 
 
-def _restore_file(model, path, target, options, engine):
+def _restore_file(model, path, target, options, engine, bar):
     """Restores one photo; returns remarks on it, a line each."""
     from keras_mhdeblur.images import (
         check_format,
@@ -290,6 +290,19 @@ def _restore_file(model, path, target, options, engine):
     if options.linear:
         pixels = linear_to_srgb(photo.pixels)
         blurry = pixels[..., :1] if photo.gray else pixels
+    height, width = photo.values.shape[:2]
+
+    def show(done, total):
+        if done == 0 and total > 1:
+            text = f"{printable(path.name)}: {height * width / 1e6:.2g} megapixels"
+            text += f" in {total} tiles"
+            if options.tile == "auto":
+                text += (
+                    f", {options.memory_limit_mb} MB beside the photo and its result"
+                )
+            bar.message(text)
+        bar.advance(printable(path.name), done, total)
+
     result = model.restore(
         blurry,
         select=options.select,
@@ -297,6 +310,7 @@ def _restore_file(model, path, target, options, engine):
         tile=options.tile,
         memory_limit_mb=options.memory_limit_mb,
         guard=not options.no_guard,
+        progress=show,
         **engine,
     )
 

@@ -28,6 +28,18 @@ class ProgressBar:
         if self.live:
             self._show(f"{self._counts()}  {name} ...{self._left()}")
 
+    def advance(self, name, done, total):
+        """Shows how far the item is that is worked on, in a terminal.
+
+        Args:
+            name: its name.
+            done, total: numbers of its parts.
+        """
+        if self.live and total > 1:
+            elapsed = time.monotonic() - self.last
+            left = self._clock(elapsed / done * (total - done)) if done else ""
+            self._show(f"{self._counts()}  {name}: tile {done} of {total} ...{left}")
+
     def finish(self, name=""):
         """Counts an item as done and shows its seconds."""
         now = time.monotonic()
@@ -57,8 +69,11 @@ class ProgressBar:
         if not 0 < self.done < self.total:
             return ""
         elapsed = time.monotonic() - self.begin
-        seconds = round(elapsed / self.done * (self.total - self.done))
-        minutes, seconds = divmod(seconds, 60)
+        return self._clock(elapsed / self.done * (self.total - self.done))
+
+    @staticmethod
+    def _clock(seconds):
+        minutes, seconds = divmod(round(seconds), 60)
         hours, minutes = divmod(minutes, 60)
         clock = f"{minutes:02}:{seconds:02}"
         return f"  ETA {hours}:{clock}" if hours else f"  ETA {clock}"

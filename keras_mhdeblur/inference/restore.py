@@ -71,7 +71,9 @@ def restore(
         guard: whether to keep the photo where the restored image cannot be what was
             blurred: where the mean of a block changes against all contrast, values
             overshoot, or patterns of single pixels appear (`result.kept`).
-        progress: whether to show a progress bar over images and tiles on stderr.
+        progress: whether to show a progress bar over images and tiles on stderr; or a
+            function that is called with the numbers of tiles done and in all, first
+            with 0.
 
     Returns:
         `RestoreResult`.
@@ -113,9 +115,16 @@ def restore(
     rows, columns = (
         tiling.spans(length, size, grid, runner.context) for length in shape
     )
-    bar = None
-    if progress:
-        bar = ProgressBar(len(photos) * len(rows) * len(columns))
+    count = len(photos) * len(rows) * len(columns)
+    bar = ProgressBar(count) if progress and not callable(progress) else None
+    on_tile = bar and bar.finish
+    if callable(progress):
+        numbers = iter(range(count + 1))
+
+        def on_tile():
+            progress(next(numbers), count)
+
+        on_tile()
 
     choose = functools.partial(selection.choose, select=select, model=model)
     images, stacks, guards = [], [], []
@@ -128,7 +137,7 @@ def restore(
             return stack if check is None else check(stack, pixels, rows, columns)
 
         values, heads = _collect(
-            tiling.run_tiled(run, shape, rows, columns, bar and bar.finish),
+            tiling.run_tiled(run, shape, rows, columns, on_tile),
             photo,
             choose=None if weights is None else choose,
             keep_heads=not fold,

@@ -194,6 +194,12 @@ def test_progress_over_tiles(model, image, capsys):
     assert len(lines) == 4 and "4/4" in lines[-1]
 
 
+def test_progress_is_told_to_a_function(model, image):
+    counts = []
+    model.restore(image, tile=128, progress=lambda *numbers: counts.append(numbers))
+    assert counts == [(done, 4) for done in range(5)]
+
+
 class Terminal(io.StringIO):
     def isatty(self):
         return True
@@ -212,6 +218,21 @@ def test_progress_bar_in_a_terminal_is_one_line(monkeypatch):
     shown = [part.removesuffix("\x1b[K") for part in text.rstrip("\n").split("\r")]
     assert max(map(len, shown)) < 60
     assert shown[-1].startswith("[====================] 2/2  b.jpg")
+
+
+def test_progress_within_an_item(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    file = Terminal()
+    bar = ProgressBar(2, file)
+    bar.last -= 30
+    bar.advance("a.jpg", 0, 1)  # nothing to tell
+    bar.advance("a.jpg", 0, 4)
+    bar.advance("a.jpg", 1, 4)
+    first, second = file.getvalue().removeprefix("\r").split("\r")
+    assert first == "[                    ] 0/2  a.jpg: tile 0 of 4 ...\x1b[K"
+    assert (
+        second == "[                    ] 0/2  a.jpg: tile 1 of 4 ...  ETA 01:30\x1b[K"
+    )
 
 
 def test_progress_bar_in_a_log_is_a_line_per_item():
