@@ -64,8 +64,9 @@ def test_wheel_holds_the_package_and_the_zoo(wheel):
     expected[photo] = ROOT / photo
     for path in ROOT.glob("keras_mhdeblur/cli/*.py"):
         expected[f"mhdeblur/{path.name}"] = path
-    for path in ROOT.glob("zoo/*/*"):
-        expected[f"keras_mhdeblur/{path.relative_to(ROOT).as_posix()}"] = path
+    for metadata in ROOT.glob("zoo/*/metadata.json"):
+        for path in metadata.parent.iterdir():
+            expected[f"keras_mhdeblur/{path.relative_to(ROOT).as_posix()}"] = path
     with zipfile.ZipFile(wheel) as archive:
         contents = {
             name: sha256(archive.read(name)).hexdigest()
