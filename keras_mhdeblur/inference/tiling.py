@@ -17,14 +17,14 @@ def context_of(local_statistics):
     """Pixels of a tile's border that only serve the pixels further inside.
 
     Without them a seam would show: convolutions and local statistics are others where
-    an image ends. With windows of 1.5 times `local_statistics` (TLC), 1.25 times as
-    many pixels keep `nafnet_mh_c` in tiles within 1 of 255 levels of it at once.
+    an image ends. With windows of 1.5 times `local_statistics` (TLC), as many pixels
+    keep `nafnet_mh_c` in tiles within 1 of 255 levels of it at once.
 
     Args:
         local_statistics: size of the training crops in pixels, one number or (height,
             width); None for global statistics, which differ from tile to tile anyway.
     """
-    return FADE if local_statistics is None else int(1.25 * np.max(local_statistics))
+    return FADE if local_statistics is None else int(np.max(local_statistics))
 
 
 def tile_size(tile, shape, engine, memory_limit_mb, num_images):
@@ -59,7 +59,7 @@ def tile_size(tile, shape, engine, memory_limit_mb, num_images):
         if math.prod(shape) * (engine.bytes_per_pixel + band) <= limit:
             return max(shape)
         # A smaller one would be border for the most part.
-        smallest = 2 * (2 * engine.context + FADE)
+        smallest = 4 * (engine.context + FADE)
         # Activations of size^2, and a band of size times the image's width.
         half = 0.5 * band * shape[1] / engine.bytes_per_pixel
         size = (half**2 + limit / engine.bytes_per_pixel) ** 0.5 - half
