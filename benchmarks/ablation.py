@@ -174,7 +174,7 @@ def report(results, folder):
     (folder / "README.md").write_text(
         TEXT.format(
             table="\n".join(rows),
-            seeds=len(seeds),
+            seeds=" ".join(map(str, seeds)),
             steps=first["steps"],
             input=first["input"]["psnr"],
             training=TRAINING_PATCHES,
@@ -211,12 +211,12 @@ TEXT = """\
 The ablation of arXiv 2208.13029 (Fig. 5 and 6, table of usage) at a small scale: a
 NAFNet of width 16 with 8 blocks, trained on {training} patches of {size}x{size} blurred
 by `synthesize_motion_blur`, {steps} steps of {batch} with the L1 loss and relaxation
-0.05, seeds: {seeds}; {minutes} minutes each on a CPU core.
+0.05; {minutes} minutes each on a CPU core that had other work, too.
 
-    python benchmarks/ablation.py SHARP_PHOTOS HELD_OUT_PHOTOS
+    python benchmarks/ablation.py SHARP_PHOTOS HELD_OUT_PHOTOS --steps {steps} --seeds {seeds}
 
-PSNR in dB on {test} patches of photos that were held out, mean and standard deviation
-over the seeds; the blurry input has {input:.3f} dB. "Best" is the hypothesis nearest to
+PSNR in dB on {test} patches of photos that were held out, of several seeds the mean and
+standard deviation; the blurry input has {input:.3f} dB. "Best" is the hypothesis nearest to
 the label, which only someone with the label can choose. "Single" is the hypothesis that
 is best on average. Usage: per cent of the patches on which each hypothesis is nearest.
 

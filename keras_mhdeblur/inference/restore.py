@@ -56,8 +56,9 @@ def restore(
         hypotheses: whether to keep the head images, which `result.hypotheses` and
             `result.uncertainty` need. Without them "mean", "single" and (i, j) cost
             what a network with a single head costs.
-        tile: "auto", tile size in pixels, or None: the whole image at once.
-            Overlapping tiles are blended.
+        tile: "auto", tile size in pixels, or None: the whole image at once. Tiles
+            overlap by twice the size of the training crops and are blended; those
+            below 4 to 5 times that size overlap less, and seams may show.
         memory_limit_mb: for "auto", the memory in MB that the network's activations
             and the tiles that are blended may take, by an estimate. The image, the
             result and, with `hypotheses`, the head images come on top: 12 bytes per
