@@ -174,8 +174,8 @@ def report(results, folder):
     (folder / "README.md").write_text(
         TEXT.format(
             table="\n".join(rows),
-            seeds=" ".join(map(str, seeds)),
             steps=first["steps"],
+            options=f"--steps {first['steps']} --seeds {' '.join(map(str, seeds))}",
             input=first["input"]["psnr"],
             training=TRAINING_PATCHES,
             test=TEST_PATCHES,
@@ -213,12 +213,12 @@ NAFNet of width 16 with 8 blocks, trained on {training} patches of {size}x{size}
 by `synthesize_motion_blur`, {steps} steps of {batch} with the L1 loss and relaxation
 0.05; {minutes} minutes each on a CPU core that had other work, too.
 
-    python benchmarks/ablation.py SHARP_PHOTOS HELD_OUT_PHOTOS --steps {steps} --seeds {seeds}
+    python benchmarks/ablation.py SHARP_PHOTOS HELD_OUT_PHOTOS {options}
 
 PSNR in dB on {test} patches of photos that were held out, of several seeds the mean and
-standard deviation; the blurry input has {input:.3f} dB. "Best" is the hypothesis nearest to
-the label, which only someone with the label can choose. "Single" is the hypothesis that
-is best on average. Usage: per cent of the patches on which each hypothesis is nearest.
+standard deviation; the blurry input has {input:.3f} dB. "Best" is the hypothesis nearest
+to the label, which only someone with the label can choose. "Single" is the hypothesis
+that is best on average. Usage: per cent of the patches on which each hypothesis is nearest.
 
 | heads | mean of hypotheses | single | best | usage, sorted |
 | --- | --- | --- | --- | --- |
