@@ -216,9 +216,10 @@ by `synthesize_motion_blur`, {steps} steps of {batch} with the L1 loss and relax
     python benchmarks/ablation.py SHARP_PHOTOS HELD_OUT_PHOTOS {options}
 
 PSNR in dB on {test} patches of photos that were held out, of several seeds the mean and
-standard deviation; the blurry input has {input:.3f} dB. "Best" is the hypothesis nearest
-to the label, which only someone with the label can choose. "Single" is the hypothesis
-that is best on average. Usage: per cent of the patches on which each hypothesis is nearest.
+standard deviation; the blurry input has {input:.3f} dB. "Best" is the hypothesis
+nearest to the label, which only someone with the label can choose. "Single" is the
+hypothesis that is best on average. Usage: per cent of the patches on which each
+hypothesis is nearest.
 
 | heads | mean of hypotheses | single | best | usage, sorted |
 | --- | --- | --- | --- | --- |
