@@ -28,14 +28,14 @@ class Guard:
         kept: booleans, one per block of 16x16 pixels of the photo.
 
     Args:
-        shape: (H, W) of the photo.
-        context: pixels of a tile's inner border that do not count.
+        rows, columns: `tiling.spans` of the photo's height and width.
     """
 
-    def __init__(self, shape, context):
-        self.shape = shape
-        self.context = context
-        self.kept = np.zeros([-(-size // BLOCK) for size in shape], bool)
+    def __init__(self, rows, columns):
+        self.kept = np.zeros(
+            [-(-spans[-1][1] // BLOCK) for spans in (rows, columns)], bool
+        )
+        self._cores = [_cores(spans) for spans in (rows, columns)]
 
     def __call__(self, stack, photo, rows, columns):
         """The head images of a tile, with the photo where they are implausible.
@@ -43,20 +43,27 @@ class Guard:
         Args:
             stack: head images (K, h, w, C).
             photo: the blurry tile (h, w, C).
-            rows, columns: slices, the tile's place; they start at multiples of 16.
+            rows, columns: slices, the tile's place.
         """
         blocks = implausible(photo, stack.mean(axis=0))
         if not blocks.any():
             return stack
         tile, place = [], []
-        for span, size, count in zip((rows, columns), self.shape, blocks.shape):
-            start = -(-self.context // BLOCK) if span.start else 0
-            stop = count - (-(-self.context // BLOCK) if span.stop < size else 0)
-            tile.append(slice(start, stop))
-            first = span.start // BLOCK
-            place.append(slice(first + start, first + stop))
-        self.kept[tuple(place)] |= blocks[tuple(tile)]
+        for span, cores in zip((rows, columns), self._cores):
+            # Tiles of networks with a fine grid begin inside a block of the photo.
+            pixels = np.arange(*cores[span.start])
+            both = np.stack([(pixels - span.start) // BLOCK, pixels // BLOCK])
+            for indices, found in zip((tile, place), np.unique(both, axis=1)):
+                indices.append(found)
+        np.logical_or.at(self.kept, np.ix_(*place), blocks[np.ix_(*tile)])
         return keep_photo(stack, photo, blocks)
+
+
+def _cores(spans):
+    """Start of each tile -> the part of the axis whose tile it is, by the middle."""
+    inner = [(stop + start) // 2 for (_, stop), (start, _) in zip(spans, spans[1:])]
+    edges = [0, *inner, spans[-1][1]]
+    return {start: edges[k : k + 2] for k, (start, _) in enumerate(spans)}
 
 
 def implausible(photo, image):

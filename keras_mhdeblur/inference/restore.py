@@ -2,7 +2,6 @@
 
 import functools
 import io
-import math
 import os
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from keras_mhdeblur.images import (
     write_image,
 )
 from keras_mhdeblur.inference import selection, tiling
-from keras_mhdeblur.inference.guard import BLOCK, Guard
+from keras_mhdeblur.inference.guard import Guard
 from keras_mhdeblur.inference.heatmap import heat_map
 from keras_mhdeblur.inference.progress import ProgressBar
 from keras_mhdeblur.inference.shifts import shift_map
@@ -111,10 +110,8 @@ def restore(
     size = tiling.tile_size(
         tile, shape, runner, memory_limit_mb, 1 if fold else model.num_heads
     )
-    # Tiles have whole blocks of the guard.
-    grid = math.lcm(runner.multiple, BLOCK)
     rows, columns = (
-        tiling.spans(length, size, grid, runner.context) for length in shape
+        tiling.spans(length, size, runner.multiple, runner.context) for length in shape
     )
     count = len(photos) * len(rows) * len(columns)
     bar = ProgressBar(count) if progress and not callable(progress) else None
@@ -130,7 +127,7 @@ def restore(
     choose = functools.partial(selection.choose, select=select, model=model)
     images, stacks, guards = [], [], []
     for photo in photos:
-        guards.append(Guard(shape, runner.context) if guard else None)
+        guards.append(Guard(rows, columns) if guard else None)
 
         def run(rows, columns, photo=photo, check=guards[-1]):
             pixels = photo.crop(rows, columns)

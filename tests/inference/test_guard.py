@@ -110,7 +110,7 @@ class Engine:
 
 
 @pytest.mark.parametrize("hypotheses", [False, True])
-@pytest.mark.parametrize("tile", [None, 64])
+@pytest.mark.parametrize("tile", [None, 64, 8])
 def test_restore_keeps_the_photo(hypotheses, tile):
     flat = np.full((100, 130, 3), 77, "uint8")
     result = restore(Engine(), flat, tile=tile, hypotheses=hypotheses)
@@ -123,17 +123,20 @@ def test_restore_keeps_the_photo(hypotheses, tile):
     assert (result.image > 150).all() and result.kept is None
 
 
-def test_the_border_of_a_tile_does_not_count():
-    shape = (64, 320)
-    check = guard.Guard(shape, context=32)
+def test_a_block_is_remembered_by_the_tile_it_is_in_the_middle_of():
+    columns = [(0, 160), (96, 256)]  # they meet at 128
     tile = photo(64, 160)
-    damaged = tile[None].copy()
-    damaged[:, :16, -16:] = np.nan  # the tile's own border
-    check(damaged, tile, slice(0, 64), slice(0, 160))
-    assert not check.kept.any()
-    damaged = tile[None].copy()
-    damaged[:, 16:32, 16:32] = np.nan
-    check(damaged, tile, slice(0, 64), slice(160, 320))
-    assert not check.kept.any()  # the border of the other side
-    check(damaged, tile, slice(0, 64), slice(0, 160))
-    assert check.kept[1, 1] and check.kept.sum() == 1
+
+    def kept_by(span, column):
+        check = guard.Guard([(0, 64)], columns)
+        damaged = tile[None].copy()
+        damaged[:, 16:32, 16 * column : 16 * column + 16] = np.nan
+        check(damaged, tile, slice(0, 64), slice(*span))
+        assert check.kept.shape == (4, 16)
+        return np.argwhere(check.kept).tolist()
+
+    assert kept_by(columns[0], 7) == [[1, 7]]
+    assert kept_by(columns[0], 8) == []
+    assert kept_by(columns[1], 1) == []
+    assert kept_by(columns[1], 2) == [[1, 8]]
+    assert kept_by(columns[1], 9) == [[1, 15]]
