@@ -400,7 +400,14 @@ def restore(preset, write_preset, tmp_path, capfd):
 
     def run(*arguments):
         folder = write_preset("README.md", preset["README.md"])
-        command = ["restore", tmp_path / "in", "--output", tmp_path / "out", "--preset"]
+        command = [
+            "restore",
+            "--no-guard",
+            tmp_path / "in",
+            "--output",
+            tmp_path / "out",
+            "--preset",
+        ]
         code = cli.main([str(item) for item in (*command, folder, *arguments)])
         return code, capfd.readouterr().err.splitlines()
 

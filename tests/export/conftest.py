@@ -31,3 +31,8 @@ def served_folder(model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("served") / "deblurrer"
     to_saved_model(model, folder, warm_up_sizes=sizes)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def network_alone(without_guard):
+    """Exports hold the network, which `restore` is compared with without its guard."""

@@ -79,7 +79,7 @@ def test_deblurrer_trains_the_best_pair(images, num_heads):
     assert all((a != b).any() for a, b in zip(before, model.get_weights()))
 
 
-def test_restore_and_its_choices(images):
+def test_restore_and_its_choices(images, without_guard):
     model = Deblurrer(small(2), best_pair=(2, 1))
     (photo,) = images(1, 9, 14)
     result = model.restore(photo)
