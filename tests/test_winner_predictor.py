@@ -55,7 +55,7 @@ def trained():
     predictor = mhd.WinnerPredictor(model)
     optimizer = keras.optimizers.AdamW(0.01, weight_decay=0.1)
     predictor.compile(optimizer, metrics=all_metrics())
-    images, labels, _ = bright_and_dark(16 * 60, seed=0)
+    images, labels, _ = bright_and_dark(16 * 150, seed=0)
     predictor.fit(images, labels, batch_size=16, verbose=0)
     return predictor, before, photo, restored
 
