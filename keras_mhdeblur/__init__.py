@@ -22,9 +22,11 @@ if "mhdeblur" not in sys.modules:
     )
     from keras_mhdeblur.deblurrer import Deblurrer
     from keras_mhdeblur.presets import from_preset, list_presets, upload_preset
+    from keras_mhdeblur.winner_predictor import WinnerPredictor
 
 __all__ = [
     "Deblurrer",
+    "WinnerPredictor",
     "convert",
     "data",
     "evaluation",

@@ -3,10 +3,12 @@
 from keras import ops
 
 from keras_mhdeblur.combination import pair_indices
-from keras_mhdeblur.layers import HeadCombination
+from keras_mhdeblur.layers import HeadCombination, PadToMultiple
 
 # Annealing ends here: colder shares are those of the winner but for rounding.
 COLDEST = 1e-3
+# Side in pixels of the blocks of `block_mse`.
+BLOCK = 16
 
 
 def pairwise_mse(errors, combine=True):
@@ -27,13 +29,44 @@ def pairwise_mse(errors, combine=True):
     flat = ops.reshape(errors, (ops.shape(errors)[0], num_heads, -1))
     # Scaled before the product, so that sums stay near one.
     flat = flat / ops.sqrt(ops.cast(ops.shape(flat)[2], flat.dtype))
-    gram = ops.matmul(flat, ops.transpose(flat, (0, 2, 1)))
+    return _pair_squares(flat, combine)
+
+
+def block_mse(errors, combine=True):
+    """As `pairwise_mse`, for every block of 16x16 pixels.
+
+    Args:
+        errors: (B, K, H, W, C), head images minus label.
+        combine: which pairs, see `combination.pair_indices`.
+
+    Returns:
+        (B, ceil(H/16), ceil(W/16), K'); the last blocks may be smaller.
+    """
+    num_heads, channels = errors.shape[1], errors.shape[-1]
+    size = ops.shape(errors)[2:4]
+    x = ops.transpose(errors, (0, 2, 3, 1, 4))
+    x = PadToMultiple(BLOCK)(ops.reshape(x, (-1, *size, num_heads * channels)))
+    rows, columns = (padded // BLOCK for padded in ops.shape(x)[1:3])
+    x = ops.reshape(x, (-1, rows, BLOCK, columns, BLOCK, num_heads, channels))
+    x = ops.transpose(x, (0, 1, 3, 5, 2, 4, 6))
+    x = ops.reshape(x, (-1, rows, columns, num_heads, BLOCK * BLOCK * channels))
+    down, across = (
+        ops.cast(ops.minimum(BLOCK, old - BLOCK * ops.arange(count)), x.dtype)
+        for old, count in zip(size, (rows, columns))
+    )
+    values = channels * down[:, None] * across
+    return _pair_squares(x / ops.sqrt(values)[..., None, None], combine)
+
+
+def _pair_squares(errors, combine):
+    """Squared norms (..., K') of the pair averages of vectors (..., K, N)."""
+    gram = ops.matmul(errors, ops.swapaxes(errors, -1, -2))
     return ops.stack(
         [
-            0.25 * (gram[:, i, i] + 2 * gram[:, i, j] + gram[:, j, j])
-            for i, j in pair_indices(num_heads, combine)
+            0.25 * (gram[..., i, i] + 2 * gram[..., i, j] + gram[..., j, j])
+            for i, j in pair_indices(errors.shape[-2], combine)
         ],
-        axis=1,
+        axis=-1,
     )
 
 
@@ -66,13 +99,13 @@ def winner(losses):
     A plain minimum would split the gradient over ties.
 
     Args:
-        losses: (B, K').
+        losses: (..., K').
 
     Returns:
-        (B, K'), of the dtype of `losses`.
+        (..., K'), of the dtype of `losses`.
     """
-    best = ops.argmin(ops.stop_gradient(losses), axis=1)
-    return ops.one_hot(best, losses.shape[1], dtype=losses.dtype)
+    best = ops.argmin(ops.stop_gradient(losses), axis=-1)
+    return ops.one_hot(best, losses.shape[-1], dtype=losses.dtype)
 
 
 def soft_winner(distances, temperature):

@@ -112,6 +112,54 @@ class Photo:
         return array[..., 0] if array.shape[-1] == 1 else array
 
 
+def photos_of(image):
+    """Photos of one image in any form, or of a batch of them.
+
+    Args:
+        image: path of an image file, PIL image, `Photo`, or array (H, W), (H, W, C) or
+            (B, H, W, C) with C of 1, 3 (RGB) or 4 (RGB and alpha): uint8, uint16, or
+            float in [0, 1].
+
+    Returns:
+        (photos, array): list of `Photo`; the array that was given, or None.
+
+    Raises:
+        ImageFileError: if the file cannot be read.
+        ValueError: if it is no such array.
+    """
+    if isinstance(image, (str, os.PathLike)):
+        return [read_image(image)], None
+    if isinstance(image, Photo):
+        return [image], None
+    if isinstance(image, Image.Image):
+        return [photo_from_pil(image)], None
+    return _photos_of_array(image), np.asarray(image)
+
+
+def _photos_of_array(image):
+    """One `Photo` per image of an array (H, W), (H, W, C) or (B, H, W, C)."""
+    values = checked_image(image)
+    if values.ndim == 2:
+        values = values[..., None]
+    values = values.reshape(-1, *values.shape[-3:])
+    depth = 16 if values.dtype == np.uint16 else 8
+    alpha = None
+    if values.shape[-1] == 4:
+        alpha = values[..., 3]
+        if alpha.dtype.kind == "f":
+            alpha = from_float(alpha, "uint8")
+        values = values[..., :3]
+    return [
+        Photo(
+            one,
+            alpha=None if alpha is None else alpha[index],
+            depth=depth,
+            gray=one.shape[-1] == 1,
+        )
+        for index, one in enumerate(values)
+    ]
+
+
 def read_image(path):
     """Reads a photo: JPEG, PNG, TIFF, WebP, AVIF, JPEG 2000, BMP, GIF, PPM or TGA.
 

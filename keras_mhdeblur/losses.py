@@ -364,3 +364,24 @@ def _blur5(images):
             for offset, tap in zip(range(-2, 3), (0.05, 0.25, 0.4, 0.25, 0.05))
         )
     return images
+
+
+@keras.saving.register_keras_serializable(package="keras_mhdeblur")
+class WinnerLoss(keras.losses.Loss):
+    """Cross-entropy of predicted winners: of logits against hypotheses' errors.
+
+    Labels are the errors (..., K') of the hypotheses, of which the smallest wins;
+    predictions are logits (..., K'), whose softmax is the probability of winning.
+
+    Resilient multiple choice learning (arXiv 2311.01052) scores every hypothesis by
+    itself, with sigmoids and binary cross-entropy, because several labels of one input
+    may have different winners. Here an input has one label and so one winner: a softmax
+    says so, its values sum to one, as weights of hypotheses must, and the cross-entropy
+    is smallest where they are the winners' true frequencies.
+    """
+
+    def __init__(self, name="winner_loss", **kwargs):
+        super().__init__(name=name, **kwargs)
+
+    def call(self, y_true, y_pred):
+        return ops.categorical_crossentropy(winner(y_true), y_pred, from_logits=True)

@@ -4,6 +4,7 @@ import pytest
 import tensorflow as tf
 
 from keras_mhdeblur import assignment, losses
+from keras_mhdeblur.layers import HeadCombination
 
 MPRNET = losses.CombinedLoss(
     [losses.CharbonnierLoss(), losses.EdgeLoss(weight=0.05)], name="mprnet"
@@ -117,6 +118,22 @@ def test_pair_losses_equal_losses_of_combined_images(name):
     for index, (i, j) in enumerate(pairs):
         image = (stack[:, i] + stack[:, j]) / 2
         np.testing.assert_allclose(values[:, index], base.call(label, image), rtol=1e-5)
+
+
+@pytest.mark.parametrize("combine", [True, False, "axes"])
+def test_errors_of_blocks_are_those_of_combined_images(combine):
+    rng = np.random.default_rng(0)
+    label = rng.random((2, 31, 45, 3), "float32")
+    stack = rng.random((2, 4, 31, 45, 3), "float32")
+    values = np.array(assignment.block_mse(stack - label[:, None], combine))
+    hypotheses = np.array(HeadCombination(combine)(stack))
+    assert values.shape == (2, 2, 3, hypotheses.shape[1])
+    squares = np.square(hypotheses - label[:, None])
+    for row, column in np.ndindex(2, 3):
+        inside = np.s_[:, :, 16 * row :, 16 * column :]
+        block = squares[inside][:, :, :16, :16]
+        expected = block.mean(axis=(2, 3, 4))
+        np.testing.assert_allclose(values[:, row, column], expected, rtol=1e-5)
 
 
 def test_ties_train_one_head():

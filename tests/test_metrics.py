@@ -110,6 +110,28 @@ def test_sample_weight():
     np.testing.assert_allclose(metric.result(), 25, rtol=1e-5)
 
 
+def test_predicted_winners():
+    # Errors, probabilities: right, right, wrong by 10 dB, wrong by 20 dB.
+    errors = [[1e-3, 1e-1], [1e-2, 1e-3], [1e-2, 1e-1], [1e-1, 1e-3]]
+    probabilities = [[0.9, 0.1], [0.1, 0.9], [0.3, 0.7], [0.7, 0.3]]
+    expected = {
+        metrics.WinnerAccuracy(): 0.5,
+        metrics.MajorityAccuracy(): 0.5,
+        metrics.CalibrationError(): 0.5 * 0.1 + 0.5 * 0.7,
+        metrics.SelectionRegret(): (0 + 0 + 10 + 20) / 4,
+    }
+    errors, logits = np.array(errors), np.log(probabilities)
+    for metric, value in expected.items():
+        # As of blocks, and in two batches.
+        metric.update_state(
+            errors[:2].reshape(1, 2, 1, 2), logits[:2].reshape(1, 2, 1, 2)
+        )
+        metric.update_state(
+            errors[2:].reshape(2, 1, 1, 2), logits[2:].reshape(2, 1, 1, 2)
+        )
+        np.testing.assert_allclose(metric.result(), value, rtol=1e-5)
+
+
 def test_config_round_trip():
     metric = metrics.HeadUsage(num_hypotheses=3)
     copy = keras.saving.deserialize_keras_object(

@@ -2,7 +2,6 @@
 
 import functools
 import io
-import os
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +9,8 @@ from PIL import Image
 
 from keras_mhdeblur.combination import pair_indices
 from keras_mhdeblur.images import (
-    Photo,
-    checked_image,
     from_float,
-    photo_from_pil,
-    read_image,
+    photos_of,
     write_atomically,
     write_image,
 )
@@ -92,16 +88,7 @@ def restore(
     """
     select = model.select if select is None else select
     weights = selection.head_weights(model, select)
-    array = None
-    if isinstance(image, (str, os.PathLike)):
-        photos = [read_image(image)]
-    elif isinstance(image, Photo):
-        photos = [image]
-    elif isinstance(image, Image.Image):
-        photos = [photo_from_pil(image)]
-    else:
-        photos = _photos_of_array(image)
-        array = np.asarray(image)
+    photos, array = photos_of(image)
 
     runner = model.inference_engine(engine, local_statistics)
     fold = weights is not None and not hypotheses
@@ -405,27 +392,3 @@ class RestoreResult:
             alpha = array[..., 3:].reshape(*result.shape[:-1], 1)
             result = np.concatenate([result, alpha], axis=-1)
         return result.reshape(array.shape)
-
-
-def _photos_of_array(image):
-    """One `Photo` per image of an array (H, W), (H, W, C) or (B, H, W, C)."""
-    values = checked_image(image)
-    if values.ndim == 2:
-        values = values[..., None]
-    values = values.reshape(-1, *values.shape[-3:])
-    depth = 16 if values.dtype == np.uint16 else 8
-    alpha = None
-    if values.shape[-1] == 4:
-        alpha = values[..., 3]
-        if alpha.dtype.kind == "f":
-            alpha = from_float(alpha, "uint8")
-        values = values[..., :3]
-    return [
-        Photo(
-            one,
-            alpha=None if alpha is None else alpha[index],
-            depth=depth,
-            gray=one.shape[-1] == 1,
-        )
-        for index, one in enumerate(values)
-    ]

@@ -1,0 +1,123 @@
+"""What it is worth to predict which hypothesis is the best.
+
+python benchmarks/winner_prediction.py PRESET SHARP_PHOTOS HELD_OUT_PHOTOS
+    [--pairs NAME=BLUR_FOLDER:SHARP_FOLDER...] [--steps 4000] [--output FILE.keras]
+
+Trains a `WinnerPredictor` for a preset on photos blurred as in its recipe, and prints
+the mean PSNR of what it selects on held-out photos blurred so and on pairs, beside that
+of selections that do not look at the image and of those that know the sharp one
+(oracle); and how good the predictions are. The regret is the distance in dB to the
+image's best hypothesis. The majority hypothesis is the one that wins most often on the
+very images that are scored.
+"""
+
+import argparse
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+from keras import ops
+
+import keras_mhdeblur as mhd
+from keras_mhdeblur.assignment import BLOCK, block_mse
+from keras_mhdeblur.cli.common import recipe_path
+from keras_mhdeblur.metrics import finite_psnr
+from keras_mhdeblur.training import recipes
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("preset", metavar="PRESET")
+    add("photos", metavar="SHARP_PHOTOS")
+    add("held_out", metavar="HELD_OUT_PHOTOS")
+    add("--pairs", nargs="+", default=[], metavar="NAME=BLUR:SHARP")
+    add("--steps", type=int, default=4000)
+    add("--output", metavar="FILE.keras")
+    options = parser.parse_args()
+    keras.utils.set_random_seed(0)
+    model = mhd.from_preset(options.preset)
+    recipe = recipes.load_recipe(recipe_path(options.preset))
+    # All folders are read before the training, which takes long.
+    data = {"synthesized": recipes.evaluation_pairs(recipe, options.held_out)}
+    for text in options.pairs:
+        name, _, folders = text.partition("=")
+        data[name] = mhd.data.paired_folder(*folders.split(":"), patch_size=None)
+    folders = recipes.data_folders(recipe, options.photos)
+    training = recipes.build_dataset(recipe, folders)
+
+    predictor = mhd.WinnerPredictor(model)
+    rate = keras.optimizers.schedules.CosineDecay(1e-3, options.steps)
+    predictor.compile(keras.optimizers.Adam(rate), metrics=predictor_metrics())
+    print(f"{options.preset}: {predictor.count_params()} parameters", flush=True)
+    predictor.fit(training, steps_per_epoch=options.steps, verbose=2)
+    if options.output:
+        predictor.save(options.output)
+    for name, dataset in data.items():
+        show(name, predictor, dataset)
+
+
+def predictor_metrics():
+    m = mhd.metrics
+    kinds = m.WinnerAccuracy, m.MajorityAccuracy, m.CalibrationError, m.SelectionRegret
+    return {output: [kind() for kind in kinds] for output in ("image", "blocks")}
+
+
+def show(name, predictor, dataset):
+    """Prints the tables of a data set of (blurry, sharp), one pair per batch."""
+    images = [scores(predictor, *pair) for pair in dataset.as_numpy_iterator()]
+    hypotheses = np.array([each.pop("hypotheses") for each in images])
+    before = np.array([each.pop("input") for each in images])
+    best = hypotheses.max(axis=1)
+    wins = np.bincount(hypotheses.argmax(axis=1), minlength=hypotheses.shape[1])
+    rows = {"majority hypothesis": hypotheses[:, wins.argmax()]}
+    rows |= {key: np.array([each[key] for each in images]) for key in images[0]}
+    rows["oracle, image"] = best
+    print(f"\n{name}: {len(images)} images, input {before.mean():.2f} dB\n")
+    print("| selection | PSNR | gain | least gain | regret |")
+    print("| --- | --- | --- | --- | --- |")
+    for key, values in rows.items():
+        gain = values - before
+        cells = [f"{values.mean():.3f}", f"{gain.mean():+.3f}", f"{gain.min():+.3f}"]
+        print(f"| {key} | {' | '.join(cells)} | {(best - values).mean():+.3f} |")
+    found = predictor.evaluate(dataset, return_dict=True, verbose=0)
+    print("\n| winner of | accuracy | of the majority | calibration error | regret |")
+    print("| --- | --- | --- | --- | --- |")
+    for output, kinds in predictor_metrics().items():
+        cells = [f"{found[f'{output}_{kind.name}']:.3f}" for kind in kinds]
+        print(f"| {output} | {' | '.join(cells)} |")
+
+
+def scores(predictor, blurry, sharp):
+    """PSNR in dB of the input, of every hypothesis, and of what is selected.
+
+    Without the guard, which takes none of the hypotheses.
+    """
+    combine = predictor.deblurrer.combine_heads
+    heads = predictor(blurry)["heads"]
+    winners = ops.argmin(block_mse(heads - sharp[:, None], combine), axis=-1)[0]
+    blurry, sharp = blurry[0], sharp[0]
+    # Of every block's winner a label per pixel.
+    winners = np.kron(winners, np.ones((BLOCK, BLOCK), int))
+    winners = winners[: sharp.shape[0], : sharp.shape[1]]
+    result = predictor.deblurrer.restore(blurry, guard=False, tile=None)
+    weights = predictor.image_weights(blurry)
+    chosen = {
+        "input": blurry,
+        "hypotheses": result.hypotheses,
+        "of the preset": result.image,
+        "mean": result.select("mean").image,
+        "predicted, most probable": result.hypotheses[weights.argmax()],
+        "predicted, weighted mean": result.select(weights).image,
+        "predicted, blocks": result.compose(predictor.labels(blurry)).image,
+        "oracle, blocks": result.compose(winners).image,
+    }
+    return {name: np.array(finite_psnr(sharp, image)) for name, image in chosen.items()}
+
+
+if __name__ == "__main__":
+    main()
