@@ -38,7 +38,7 @@ def _cost(about):
     return cost and (
         f"{cost['gmacs_256']} GMACs for 256x256; per megapixel "
         f"{cost['seconds_per_megapixel']} s and {cost['megabytes_per_megapixel']} MB "
-        f"in TensorFlow on {cost['cpu_cores']} CPU cores"
+        f"in LiteRT on {cost['cpu_cores']} CPU cores"
     )
 
 
