@@ -88,7 +88,7 @@ def _sums_of_rows(x):
     """Sums of the first 0, 1, 2, ... rows, all of them and some more.
 
     Within blocks by a product with a triangular matrix, then of the blocks: the same
-    sums by `ops.cumsum` take six times as long in LiteRT on a CPU, and are less
+    sums by `ops.cumsum` take six times as long in TensorFlow on a CPU, and are less
     exact. LiteRT is as fast either way. Along rows it would lose by the product.
     """
     height, width = ops.shape(x)[1:3]
