@@ -297,9 +297,7 @@ def _restore_file(model, path, target, options, engine, bar):
             text = f"{printable(path.name)}: {height * width / 1e6:.2g} megapixels"
             text += f" in {total} tiles"
             if options.tile == "auto":
-                text += (
-                    f", {options.memory_limit_mb} MB beside the photo and its result"
-                )
+                text += f" (--memory-limit-mb {options.memory_limit_mb})"
             bar.message(text)
         bar.advance(printable(path.name), done, total)
 
