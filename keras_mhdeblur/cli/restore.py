@@ -322,11 +322,8 @@ def _restore_file(model, path, target, options, engine, bar):
     if options.hypotheses:
         folder = target.with_suffix("")
         folder.mkdir(exist_ok=True)
-        # One by one: of a large photo all at once would not fit into memory.
-        for name in result.names:
-            heads = [int(head) for head in name.split("+")]
-            chosen = result.select((heads[0], heads[-1]))
-            write(folder / f"{target.stem}_{name}{target.suffix}", chosen)
+        for name, hypothesis in result.each_hypothesis():
+            write(folder / f"{target.stem}_{name}{target.suffix}", hypothesis)
         result.save_uncertainty(folder / f"{target.stem}_uncertainty.png")
     # Last, for --skip-existing takes it for done.
     write(target, result)

@@ -318,6 +318,15 @@ class RestoreResult:
         """
         write_image(path, self._one_of(self._restored))
 
+    def each_hypothesis(self):
+        """Yields the names of the hypotheses, and results with them as the image.
+
+        One by one: of a large photo all at once would not fit into memory.
+        """
+        pairs = pair_indices(self._facts.num_heads, self._facts.combine_heads)
+        for name, pair in zip(self.names, pairs):
+            yield name, self.select(pair)
+
     def save_hypotheses(self, path):
         """Writes every hypothesis, its name behind the file's: `photo_0+1.png`.
 
@@ -327,14 +336,11 @@ class RestoreResult:
         Returns:
             List of the paths written.
         """
-        self._one_of(self._restored)
         path = Path(path)
         paths = []
-        # One by one: of a large photo all at once would not fit into memory.
-        pairs = pair_indices(self._facts.num_heads, self._facts.combine_heads)
-        for name, pair in zip(self.names, pairs):
+        for name, result in self.each_hypothesis():
             paths.append(path.with_name(f"{path.stem}_{name}{path.suffix}"))
-            self.select(pair).save(paths[-1])
+            result.save(paths[-1])
         return paths
 
     def save_uncertainty(self, path):
