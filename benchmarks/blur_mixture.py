@@ -14,6 +14,7 @@ import pathlib
 import time
 
 import ablation
+from named_pairs import named_pair
 
 import keras_mhdeblur as mhd
 
@@ -36,16 +37,15 @@ def main():
     )
     add = parser.add_argument
     add("photos", metavar="SHARP_PHOTOS")
-    add("pairs", nargs="+", metavar="NAME=BLUR:SHARP")
+    add("pairs", nargs="+", type=named_pair, metavar="NAME=BLUR:SHARP")
     add("--steps", type=int, default=800)
     add("--seed", type=int, default=0)
     add("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     add("--output", type=pathlib.Path)
     options = parser.parse_args()
     pairs = {}
-    for text in options.pairs:
-        name, _, folders = text.partition("=")
-        pairs[name] = mhd.data.paired_folder(*folders.split(":"), patch_size=None)
+    for name, folders in options.pairs:
+        pairs[name] = mhd.data.paired_folder(*folders, patch_size=None)
     results = {}
     for kind in options.kinds:
         begin = time.monotonic()

@@ -11,6 +11,7 @@ where the photo is kept.
 import argparse
 
 import numpy as np
+from named_pairs import named_pair
 from PIL import Image, ImageDraw, ImageFont
 
 import keras_mhdeblur as mhd
@@ -22,16 +23,17 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("preset")
-    parser.add_argument("--pairs", nargs="+", default=[], metavar="NAME=BLUR:SHARP")
+    parser.add_argument(
+        "--pairs", nargs="+", default=[], type=named_pair, metavar="NAME=BLUR:SHARP"
+    )
     parser.add_argument("--sharp", metavar="FOLDER")
     parser.add_argument("--blurry", metavar="FOLDER", help="without sharp images")
     options = parser.parse_args()
     model = mhd.from_preset(options.preset)
     print("| input | images | without | least | guard | least | kept |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
-    for text in options.pairs:
-        name, _, folders = text.partition("=")
-        pairs = mhd.data.list_pairs(*folders.split(":"))
+    for name, folders in options.pairs:
+        pairs = mhd.data.list_pairs(*folders)
         show(name, model, [[array(path) for path in pair] for pair in pairs])
     if options.sharp:
         crops = [crop(array(path)) for path in mhd.data.list_images(options.sharp)]

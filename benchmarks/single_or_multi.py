@@ -18,6 +18,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 from keras import ops
+from named_pairs import named_pair
 
 import keras_mhdeblur as mhd
 
@@ -58,14 +59,18 @@ def main():
     )
     parser.add_argument("presets", nargs="+", metavar="PRESET")
     parser.add_argument(
-        "--pairs", nargs="+", required=True, metavar="NAME=BLUR:SHARP", action="extend"
+        "--pairs",
+        nargs="+",
+        required=True,
+        type=named_pair,
+        metavar="NAME=BLUR:SHARP",
+        action="extend",
     )
     parser.add_argument("--output", type=pathlib.Path)
     options = parser.parse_args()
     results = {}
-    for text in options.pairs:
-        name, _, folders = text.partition("=")
-        dataset = mhd.data.paired_folder(*folders.split(":"), patch_size=None)
+    for name, folders in options.pairs:
+        dataset = mhd.data.paired_folder(*folders, patch_size=None)
         results[name] = {}
         for preset in options.presets:
             model = mhd.from_preset(preset)

@@ -19,6 +19,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 from keras import ops
+from named_pairs import named_pair
 
 import keras_mhdeblur as mhd
 from keras_mhdeblur.assignment import BLOCK, block_mse
@@ -35,7 +36,7 @@ def main():
     add("preset", metavar="PRESET")
     add("photos", metavar="SHARP_PHOTOS")
     add("held_out", metavar="HELD_OUT_PHOTOS")
-    add("--pairs", nargs="+", default=[], metavar="NAME=BLUR:SHARP")
+    add("--pairs", nargs="+", default=[], type=named_pair, metavar="NAME=BLUR:SHARP")
     add("--steps", type=int, default=4000)
     add("--output", metavar="FILE.keras")
     options = parser.parse_args()
@@ -44,9 +45,8 @@ def main():
     recipe = recipes.load_recipe(recipe_path(options.preset))
     # All folders are read before the training, which takes long.
     data = {"synthesized": recipes.evaluation_pairs(recipe, options.held_out)}
-    for text in options.pairs:
-        name, _, folders = text.partition("=")
-        data[name] = mhd.data.paired_folder(*folders.split(":"), patch_size=None)
+    for name, folders in options.pairs:
+        data[name] = mhd.data.paired_folder(*folders, patch_size=None)
     folders = recipes.data_folders(recipe, options.photos)
     training = recipes.build_dataset(recipe, folders)
 

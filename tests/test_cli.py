@@ -45,6 +45,11 @@ def run(*arguments):
     return cli.main([str(argument) for argument in arguments])
 
 
+def restoring(*inputs, to, preset):
+    """Arguments that restore without guard: no blur explains what the preset does."""
+    return ("restore", "--no-guard", *inputs, "-o", to, "--preset", preset)
+
+
 def wrong(*arguments):
     """Exit code of arguments that argparse refuses."""
     with pytest.raises(SystemExit) as caught:
@@ -92,15 +97,7 @@ def test_what_the_guard_keeps_is_said(photos, preset, tmp_path, capfd):
 
 
 def test_hypotheses_and_selection(photos, preset, tmp_path):
-    command = (
-        "restore",
-        "--no-guard",
-        photos / "b.png",
-        "-o",
-        tmp_path / "out",
-        "--preset",
-        preset,
-    )
+    command = restoring(photos / "b.png", to=tmp_path / "out", preset=preset)
     assert run(*command, "--hypotheses", "--select", "1,1") == 0
     assert files(tmp_path / "out") == [
         "b.png",
@@ -117,15 +114,7 @@ def test_hypotheses_and_selection(photos, preset, tmp_path):
 @pytest.mark.parametrize("tile", ["32", "auto", "none"])
 def test_tile(photos, preset, tmp_path, tile, capfd):
     Image.new("RGB", (90, 70), (51, 51, 51)).save(photos / "b.png")
-    command = (
-        "restore",
-        "--no-guard",
-        photos / "b.png",
-        "-o",
-        tmp_path / "out",
-        "--preset",
-        preset,
-    )
+    command = restoring(photos / "b.png", to=tmp_path / "out", preset=preset)
     assert run(*command, "--tile", tile, "--select", "0,0") == 0
     assert level(tmp_path / "out" / "b.png") == 51
     said = "b.png: 0.0063 megapixels in 20 tiles\n" in capfd.readouterr().err
@@ -139,10 +128,7 @@ def test_broken_files_are_named_and_the_others_restored(
     (photos / "cut.jpg").write_bytes((photos / "a.jpg").read_bytes()[:300])
     missing = tmp_path / "missing.jpg"
     output = tmp_path / "out"
-    assert (
-        run("restore", "--no-guard", photos, missing, "-o", output, "--preset", preset)
-        == 1
-    )
+    assert run(*restoring(photos, missing, to=output, preset=preset)) == 1
     assert files(output) == ["a.png", "b.png"]
     err = capfd.readouterr().err
     assert f"mhdeblur: {photos / 'zero.png'}: it is empty (0 bytes)\n" in err
@@ -158,10 +144,7 @@ def test_broken_files_are_named_and_the_others_restored(
 
 def test_what_is_not_kept_is_said(photos, preset, tmp_path, capfd):
     Image.new("CMYK", (16, 16)).save(photos / "c.jpg")
-    assert (
-        run("restore", "--no-guard", photos, "-o", tmp_path / "out", "--preset", preset)
-        == 0
-    )
+    assert run(*restoring(photos, to=tmp_path / "out", preset=preset)) == 0
     *_, summary, note = capfd.readouterr().err.splitlines()
     assert summary.endswith(" s:")
     assert note.startswith(f"  note    {photos / 'c.jpg'}: CMYK is converted to RGB")
@@ -172,15 +155,7 @@ def test_what_is_not_kept_is_said(photos, preset, tmp_path, capfd):
 )
 def test_output_format(photos, preset, tmp_path, capfd, suffix, image_format):
     Image.new("RGBA", (8, 8)).save(photos / "c.png")
-    command = (
-        "restore",
-        "--no-guard",
-        photos,
-        "-o",
-        tmp_path / "out",
-        "--preset",
-        preset,
-    )
+    command = restoring(photos, to=tmp_path / "out", preset=preset)
     jpg = suffix == "jpg"
     assert run(*command, "--output-format", suffix, "--hypotheses") == jpg
     names = [name for name in files(tmp_path / "out") if "/" not in name]
@@ -191,15 +166,7 @@ def test_output_format(photos, preset, tmp_path, capfd, suffix, image_format):
 
 
 def test_existing_outputs_are_skipped(photos, preset, tmp_path, capfd):
-    command = (
-        "restore",
-        "--no-guard",
-        photos,
-        "-o",
-        tmp_path / "out",
-        "--preset",
-        preset,
-    )
+    command = restoring(photos, to=tmp_path / "out", preset=preset)
     command += ("--skip-existing",)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "a.png").write_bytes(b"done before")
@@ -258,16 +225,7 @@ def test_equal_names_of_two_folders(photos, preset, tmp_path, capfd):
     other = tmp_path / "other"
     other.mkdir()
     Image.new("RGB", (9, 13), (102, 102, 102)).save(other / "a.jpg")
-    command = (
-        "restore",
-        "--no-guard",
-        photos,
-        other,
-        "-o",
-        tmp_path / "out",
-        "--preset",
-        preset,
-    )
+    command = restoring(photos, other, to=tmp_path / "out", preset=preset)
     assert run(*command, "--select", "0,0") == 0
     assert files(tmp_path / "out") == ["a_jpg.png", "a_jpg_2.png", "b.png"]
     assert level(tmp_path / "out" / "a_jpg.png") == 51
@@ -293,16 +251,7 @@ def test_hypotheses_do_not_overwrite_restored_photos(photos, preset, tmp_path, c
 
 
 def test_the_output_is_not_searched(photos, preset):
-    command = (
-        "restore",
-        "--no-guard",
-        photos,
-        "-r",
-        "-o",
-        photos / "out",
-        "--preset",
-        preset,
-    )
+    command = restoring(photos, "-r", to=photos / "out", preset=preset)
     for _ in range(2):
         assert run(*command) == 0
         assert files(photos / "out") == ["a.png", "b.png"]
@@ -310,15 +259,7 @@ def test_the_output_is_not_searched(photos, preset):
 
 def test_too_many_pixels(photos, preset, tmp_path, capfd):
     Image.new("1", (1100, 1000)).save(photos / "c.png")
-    command = (
-        "restore",
-        "--no-guard",
-        photos,
-        "-o",
-        tmp_path / "out",
-        "--preset",
-        preset,
-    )
+    command = restoring(photos, to=tmp_path / "out", preset=preset)
     assert run(*command, "--max-megapixels", "1") == 1
     assert files(tmp_path / "out") == ["a.png", "b.png"]
     assert "c.png: it has too many pixels" in capfd.readouterr().err
@@ -336,7 +277,7 @@ def test_recursive(photos, preset, tmp_path):
 
 def test_photos_are_never_overwritten(photos, preset, capfd):
     before = (photos / "b.png").read_bytes()
-    assert run("restore", "--no-guard", photos, "-o", photos, "--preset", preset) == 2
+    assert run(*restoring(photos, to=photos, preset=preset)) == 2
     assert "choose another --output" in capfd.readouterr().err
     assert (photos / "b.png").read_bytes() == before
     assert not (photos / "a.png").exists()
@@ -398,15 +339,7 @@ def test_long_messages_end_in_whole_words():
 
 
 def test_heads_that_do_not_exist(photos, preset, tmp_path, capfd):
-    command = (
-        "restore",
-        "--no-guard",
-        photos,
-        "-o",
-        tmp_path / "out",
-        "--preset",
-        preset,
-    )
+    command = restoring(photos, to=tmp_path / "out", preset=preset)
     assert run(*command, "--select", "0,2") == 2
     (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith("mhdeblur: error: --select: ") and "0 to 1" in line

@@ -1,0 +1,12 @@
+"""The arguments NAME=BLUR_FOLDER:SHARP_FOLDER of several benchmarks."""
+
+import argparse
+
+
+def named_pair(text):
+    """Of "NAME=BLUR_FOLDER:SHARP_FOLDER" (name, [blurry folder, sharp folder])."""
+    name, _, folders = text.partition("=")
+    folders = folders.split(":")
+    if not name or len(folders) != 2:
+        raise argparse.ArgumentTypeError(f"must be NAME=BLUR:SHARP, not {text!r}")
+    return name, folders
