@@ -195,6 +195,19 @@ def test_mixed_precision(policy):
     assert model.predict(x, verbose=0).dtype == "float32"
 
 
+def test_loss_under_a_global_mixed_policy():
+    x, y = pairs(4)
+    stack = np.stack([x, y], axis=1)
+    loss = mhd.losses.HypothesisLoss(mhd.losses.L1Loss())
+    expected = np.asarray(loss(y, stack))
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        found = loss(y, stack)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_loss_scaling_does_not_change_the_clipped_step():
     x, y = pairs(4)
     plain, scaled = tiny(), tiny()
