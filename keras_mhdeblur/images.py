@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import io
+import math
 import os
 import re
 import uuid
@@ -12,14 +13,17 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
 
+from keras_mhdeblur import large_files
 from keras_mhdeblur.lossless import (
     BITS,
     PHOTOMETRIC,
     WHITE_IS_ZERO,
-    encode_png,
-    encode_tiff,
+    png_of_one_pixel,
     read_sixteen_bits,
+    write_png,
+    write_tiff,
 )
+from keras_mhdeblur.scratch import DiskFullError
 
 # Of photos. Others are never opened: Pillow gives EPS to another program, for one.
 FORMATS = (
@@ -41,6 +45,8 @@ XMP_ORIENTATION = re.compile(
 )
 # Floats of a resized or decoded image overshoot [0, 1] by rounding, not by more.
 RANGE_TOLERANCE = 1e-4
+# Times the size of the pixels that Pillow and the copies of what it gives take.
+_DECODING = 4
 
 
 class ImageFileError(ValueError):
@@ -71,6 +77,8 @@ class Photo:
         exif: EXIF block without the orientation, bytes or None.
         xmp: XMP packet, its orientation upright, bytes or None.
         notes: what of the file is not kept, a line each.
+        linear: whether the values are linear light, as raw converters write it,
+            and not sRGB.
     """
 
     values: np.ndarray
@@ -81,18 +89,27 @@ class Photo:
     exif: bytes | None = None
     xmp: bytes | None = None
     notes: tuple[str, ...] = ()
+    linear: bool = False
 
     @property
     def pixels(self):
-        """float32 (H, W, 3) in [0, 1]; made anew each time, four bytes per value."""
+        """sRGB, float32 (H, W, 3) in [0, 1]; made anew each time."""
         return self.crop(slice(None), slice(None))
 
     def crop(self, rows, columns):
         """As `pixels`, of the given slices of rows and columns."""
         values = _unit(self.values[rows, columns])
+        if self.linear:
+            values = linear_to_srgb(values)
         return np.ascontiguousarray(np.broadcast_to(values, (*values.shape[:2], 3)))
 
-    def with_pixels(self, values):
+    def values_of(self, pixels):
+        """Floats such as `crop` gives, clipped, as the photo has its values."""
+        if self.linear:
+            pixels = srgb_to_linear(np.clip(pixels, 0, 1))
+        return from_float(pixels, self.values.dtype)
+
+    def with_values(self, values):
         """The same photo with other `values`."""
         return dataclasses.replace(self, values=values)
 
@@ -103,22 +120,42 @@ class Photo:
             uint8 or uint16 by `depth`: (H, W) gray, (H, W, 2) gray and alpha,
             (H, W, 3) or (H, W, 4).
         """
-        array = self.values[..., :1] if self.gray else self.values
+        array = self.stored(slice(None))
+        return array[..., 0] if array.shape[-1] == 1 else array
+
+    def stored(self, rows):
+        """As `to_array`, of a slice of rows, and always (h, W, C)."""
+        array = self.values[rows]
+        array = array[..., :1] if self.gray else array
         dtype = np.dtype("uint16" if self.depth == 16 else "uint8")
         if array.dtype != dtype:
             array = from_float(_unit(array), dtype)
         if self.alpha is not None:
-            array = np.concatenate([array, self.alpha[..., None]], axis=-1)
-        return array[..., 0] if array.shape[-1] == 1 else array
+            array = np.concatenate([array, self.alpha[rows][..., None]], axis=-1)
+        return array
 
 
-def photos_of(image):
+class _Stored:
+    """The image as a file holds it, (H, W, C), made when rows of it are asked for."""
+
+    def __init__(self, photo):
+        first = photo.stored(slice(1))
+        self.shape = (len(photo.values), *first.shape[1:])
+        self.dtype = first.dtype
+        self._photo = photo
+
+    def __getitem__(self, rows):
+        return self._photo.stored(rows)
+
+
+def photos_of(image, memory_limit_mb=None):
     """Photos of one image in any form, or of a batch of them.
 
     Args:
         image: path of an image file, PIL image, `Photo`, or array (H, W), (H, W, C) or
             (B, H, W, C) with C of 1, 3 (RGB) or 4 (RGB and alpha): uint8, uint16, or
             float in [0, 1].
+        memory_limit_mb: as of `read_image`.
 
     Returns:
         (photos, array): list of `Photo`; the array that was given, or None.
@@ -128,7 +165,7 @@ def photos_of(image):
         ValueError: if it is no such array.
     """
     if isinstance(image, (str, os.PathLike)):
-        return [read_image(image)], None
+        return [read_image(image, memory_limit_mb)], None
     if isinstance(image, Photo):
         return [image], None
     if isinstance(image, Image.Image):
@@ -160,7 +197,7 @@ def _photos_of_array(image):
     ]
 
 
-def read_image(path):
+def read_image(path, memory_limit_mb=None):
     """Reads a photo: JPEG, PNG, TIFF, WebP, AVIF, JPEG 2000, BMP, GIF, PPM or TGA.
 
     The contents count, not the suffix. The EXIF orientation is applied, palettes and
@@ -171,6 +208,10 @@ def read_image(path):
 
     Args:
         path: path of the file.
+        memory_limit_mb: memory in MB that reading may take. Larger JPEG, PNG and TIFF
+            files are read in parts, into a file of the temporary folder (TMPDIR), if
+            pyvips is installed and they are of a common kind: no palette, CMYK,
+            premultiplied alpha or separate planes. None: no limit.
 
     Returns:
         `Photo`.
@@ -179,6 +220,7 @@ def read_image(path):
         ImageFileError: if the file is missing, empty, a folder or device, truncated,
             corrupt, animated or no photo, or has more pixels than `pixel_limit` (by
             default Pillow's, 179 million).
+        scratch.DiskFullError: if the temporary folder has no room.
     """
     path = Path(path)
     if path.is_dir():
@@ -202,7 +244,7 @@ def read_image(path):
                 # Of large photos, which are what this is for (Pillow's hard limit
                 # remains), and of damaged metadata.
                 warnings.simplefilter("ignore")
-                return _read_photo(file)
+                return _read_photo(file, memory_limit_mb)
         except UnidentifiedImageError:
             reason = "it is not an image of a kind that can be read"
             file.seek(4)
@@ -213,7 +255,7 @@ def read_image(path):
         except Image.DecompressionBombError as error:
             detail = str(error).rstrip(".")
             reason = f"it has too many pixels: {detail}; --max-megapixels allows more"
-        except MemoryError:
+        except (MemoryError, DiskFullError):
             raise
         except Exception as error:
             # Decoders raise nearly anything on broken data (OSError, SyntaxError,
@@ -227,21 +269,46 @@ class _AnimatedError(Exception):
     pass
 
 
-def _read_photo(file):
+def _read_photo(file, memory_limit_mb):
     Image.init()
     formats = [name for name in FORMATS if name in Image.OPEN]
     with Image.open(file, formats=formats) as image:
         several = getattr(image, "is_animated", False)
         if several and image.format in ANIMATED_FORMATS:
             raise _AnimatedError
-        photo = photo_from_pil(image, read_sixteen_bits(image, file))
-        notes = photo.notes
+        photo, notes = None, ()
+        if memory_limit_mb is not None:
+            photo, notes = _read_in_parts(image, file, memory_limit_mb)
+        if photo is None:
+            photo = photo_from_pil(image, read_sixteen_bits(image, file))
+        notes += photo.notes
         if image.format == "TIFF":
             if several:
                 notes += ("only the first page is restored",)
             if photo.depth == 8 and 16 in image.tag_v2.get(BITS, ()):
                 notes += ("8 of its 16 bits are kept",)
     return dataclasses.replace(photo, notes=notes)
+
+
+def _read_in_parts(image, file, memory_limit_mb):
+    """(photo, notes): a `Photo` on disk, or None if it is to be read into memory."""
+    stored = large_files.stored_shape(image)
+    if stored is None:
+        return None, ()
+    shape, dtype = stored
+    if _DECODING * math.prod(shape) * dtype.itemsize <= 1e6 * memory_limit_mb:
+        return None, ()
+    try:
+        array = large_files.read_pixels(file.name, image.format, shape, dtype)
+    except ImportError:
+        install = '`pip install "keras-mhdeblur[large]"`'
+        return None, (f"was read into memory as a whole; {install} reads in parts",)
+    if image.format != "PNG":
+        return _photo(image, array), ()
+    # Some metadata may follow the pixels.
+    with Image.open(png_of_one_pixel(file), formats=["PNG"]) as small:
+        small.load()
+        return _photo(small, array), ()
 
 
 @contextlib.contextmanager
@@ -282,12 +349,14 @@ def write_image(path, photo):
     image_format = check_format(path, photo)
     metadata = {"icc_profile": photo.icc_profile, "exif": photo.exif, "xmp": photo.xmp}
     if image_format in ("PNG", "TIFF"):
-        data = _encode_whole(image_format, photo, metadata)
-    else:
-        try:
-            data = _encode_with_pillow(image_format, photo, metadata)
-        except (OSError, ValueError) as error:
-            raise _cannot_hold(image_format, error, path) from error
+        write = write_png if image_format == "PNG" else write_tiff
+        with _atomic_file(path) as file:
+            write(file, _Stored(photo), **metadata)
+        return
+    try:
+        data = _encode_with_pillow(image_format, photo, metadata)
+    except (OSError, ValueError) as error:
+        raise _cannot_hold(image_format, error, path) from error
     write_atomically(path, data)
 
 
@@ -329,14 +398,6 @@ def _cannot_hold(image_format, reason, path):
     )
 
 
-def _encode_whole(image_format, photo, metadata):
-    array = photo.to_array()
-    array = array[..., None] if array.ndim == 2 else array
-    if image_format == "PNG":
-        return encode_png(array, **metadata)
-    return encode_tiff(array, **metadata)
-
-
 def _encode_with_pillow(image_format, photo, metadata):
     if photo.depth == 16:
         alpha = photo.alpha
@@ -359,11 +420,19 @@ def write_atomically(path, data):
         path: path of the file; its folder must exist.
         data: bytes.
     """
+    with _atomic_file(path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def _atomic_file(path):
+    """A binary file to write, which gets its name when all is written."""
     path = Path(path)
     # Not of the file's name, which may be as long as names can be.
     temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
-        temporary.write_bytes(data)
+        with open(temporary, "wb") as file:
+            yield file
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -471,7 +540,6 @@ def photo_from_pil(image, array=None):
     """
     # First, for it turns a TIFF upright and drops the orientation.
     image.load()
-    orientation, exif = _orientation_and_exif(image)
     notes = ()
     if array is None:
         plain, notes = _to_plain_mode(image)
@@ -481,6 +549,16 @@ def photo_from_pil(image, array=None):
         clear = array == np.asarray(image.info["transparency"])
         alpha = np.where(clear.all(axis=-1, keepdims=True), 0, 65535)
         array = np.concatenate([array, alpha.astype("uint16")], axis=-1)
+    photo = _photo(image, array, notes)
+    # What the decoders hold can go.
+    alpha = None if photo.alpha is None else photo.alpha.copy()
+    values = np.ascontiguousarray(photo.values)
+    return dataclasses.replace(photo, values=values, alpha=alpha)
+
+
+def _photo(image, array, notes=()):
+    """`Photo` of pixels as stored, (H, W, C), and of an image's metadata."""
+    orientation, exif = _orientation_and_exif(image)
     array = _upright(array, orientation)
     gray = array.shape[-1] <= 2
     colours = 1 if gray else 3
@@ -490,8 +568,8 @@ def photo_from_pil(image, array=None):
     if not profile or profile[16:20] != (b"GRAY" if gray else b"RGB "):
         profile = None
     return Photo(
-        values=np.ascontiguousarray(array[..., :colours]),
-        alpha=array[..., -1].copy() if array.shape[-1] in (2, 4) else None,
+        values=array[..., :colours],
+        alpha=array[..., -1] if array.shape[-1] in (2, 4) else None,
         depth=8 if array.dtype == np.uint8 else 16,
         gray=gray,
         icc_profile=profile,

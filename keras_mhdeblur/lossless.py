@@ -1,6 +1,7 @@
 """PNG and TIFF files with all their bits and metadata, which Pillow keeps in part."""
 
 import io
+import os
 import struct
 import sys
 import zlib
@@ -9,15 +10,19 @@ import numpy as np
 from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
+from keras_mhdeblur import scratch
+
 # Tags of TIFF and EXIF, and values of theirs.
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 256, 257, 258, 259, 262
-OFFSETS, SAMPLES, ROWS, LENGTHS, PLANES = 273, 277, 278, 279, 284
+FILL_ORDER, OFFSETS, SAMPLES, ROWS, LENGTHS, PLANES = 266, 273, 277, 278, 279, 284
 PREDICTOR, EXTRA, XMP, PROFILE = 317, 338, 700, 34675
 EXIF, GPS, INTEROPERABILITY = 0x8769, 0x8825, 0xA005
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB = 0, 1, 2
 DEFLATE, DIFFERENCES, PLAIN_ALPHA, SEPARATE_PLANES = 8, 2, 2, 2
-# Rows that are encoded at a time, so that a large image takes little more memory.
-_ROWS = 256
+# Beginnings of TIFF files whose offsets have 32 bits, and 64 bits.
+_TIFF, _BIG_TIFF = b"II*\0" + bytes(4), b"II+\0\x08\0" + bytes(10)
+_TIFF_LIMIT, _LONG8 = 2**32 - 1, 16
+_PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def read_sixteen_bits(image, file):
@@ -36,7 +41,7 @@ def read_sixteen_bits(image, file):
         premultiplied; `image` is loaded then. None, and it is not, if Pillow keeps
         all bits, or cannot be made to.
     """
-    mode = _stored_mode(image)
+    mode = stored_mode(image)
     if image.format == "PNG" and mode == "LA;16B":
         # As many bits as a pixel of RGBA has.
         return _load(image, "RGBA").view(">u2").astype("uint16")
@@ -54,7 +59,7 @@ def read_sixteen_bits(image, file):
     return array
 
 
-def _stored_mode(image):
+def stored_mode(image):
     """How a file stores its pixels, in Pillow's words: "RGB;16L"; "" if unclear."""
     if image.format not in ("PNG", "TIFF") or not image.tile:
         return ""
@@ -87,32 +92,61 @@ def _load(image, mode):
     return np.asarray(image)
 
 
-def encode_png(array, icc_profile=None, exif=None, xmp=None):
-    """PNG file of an image.
+def png_of_one_pixel(file):
+    """A PNG file like another one, its metadata included, but with one black pixel.
 
     Args:
-        array: uint8 or uint16 (H, W, C), C of 1 to 4.
-        icc_profile, exif, xmp: as in `images.Photo`.
+        file: binary file, a PNG.
 
     Returns:
-        Bytes.
+        Binary file in memory.
+    """
+    file.seek(len(_PNG))
+    result, kind = io.BytesIO(), b""
+    result.write(_PNG)
+    while kind != b"IEND" and len(start := file.read(8)) == 8:
+        previous = kind
+        size, kind = struct.unpack(">I4s", start)
+        if kind == b"IDAT":
+            file.seek(size, os.SEEK_CUR)
+            if previous != kind:
+                # Zeros as many as a row can have: its filter, and eight bytes.
+                result.write(_chunk(kind, zlib.compress(bytes(9))))
+        else:
+            data = file.read(size)
+            if kind == b"IHDR":
+                data = struct.pack(">II", 1, 1) + data[8:]
+            result.write(_chunk(kind, data))
+        file.seek(4, os.SEEK_CUR)
+    result.seek(0)
+    return result
+
+
+def write_png(file, array, icc_profile=None, exif=None, xmp=None):
+    """Writes an image as a PNG file, some rows at a time.
+
+    Args:
+        file: binary file.
+        array: uint8 or uint16 (H, W, C), C of 1 to 4; or what has its `shape` and
+            `dtype` and gives such arrays for slices of rows.
+        icc_profile, exif, xmp: as in `images.Photo`.
     """
     height, width, channels = array.shape
-    bits = 8 * array.itemsize
+    bits = 8 * array.dtype.itemsize
     colours = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
     header = struct.pack(">IIBBBBB", width, height, bits, colours, 0, 0, 0)
-    file = [b"\x89PNG\r\n\x1a\n", _chunk(b"IHDR", header)]
+    file.write(_PNG + _chunk(b"IHDR", header))
     if icc_profile is not None:
-        file.append(_chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(icc_profile)))
+        profile = b"ICC Profile\0\0" + zlib.compress(icc_profile)
+        file.write(_chunk(b"iCCP", profile))
     if exif is not None:
-        file.append(_chunk(b"eXIf", exif.removeprefix(b"Exif\0\0")))
+        file.write(_chunk(b"eXIf", exif.removeprefix(b"Exif\0\0")))
     if xmp is not None:
-        file.append(_chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp))
+        file.write(_chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp))
     compressor = zlib.compressobj()
     for rows in _filtered(array):
-        file.append(_chunk(b"IDAT", compressor.compress(rows)))
-    file.append(_chunk(b"IDAT", compressor.flush()))
-    return b"".join([*file, _chunk(b"IEND", b"")])
+        file.write(_chunk(b"IDAT", compressor.compress(rows)))
+    file.write(_chunk(b"IDAT", compressor.flush()) + _chunk(b"IEND", b""))
 
 
 def _filtered(array):
@@ -121,10 +155,9 @@ def _filtered(array):
     Every row begins with the filter's number, and has its differences from the row
     above.
     """
-    above = np.zeros(array[:1].nbytes, "uint8")
-    for start in range(0, len(array), _ROWS):
-        rows = array[start : start + _ROWS]
-        rows = np.ascontiguousarray(rows, array.dtype.newbyteorder(">"))
+    above = 0
+    for rows in scratch.bands(array.shape[0]):
+        rows = np.ascontiguousarray(array[rows], array.dtype.newbyteorder(">"))
         rows = rows.reshape(len(rows), -1).view("uint8")
         filtered = np.full((len(rows), rows.shape[1] + 1), 2, "uint8")
         np.subtract(rows[0], above, out=filtered[0, 1:])
@@ -134,48 +167,63 @@ def _filtered(array):
 
 
 def _chunk(kind, data):
+    """A chunk of a PNG file: length, kind (4 bytes), data and checksum."""
     checksum = zlib.crc32(kind + data)
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", checksum)
 
 
-def encode_tiff(array, icc_profile=None, exif=None, xmp=None):
-    """TIFF file of an image, compressed; gray and alpha of 16 bits as RGBA.
+def write_tiff(file, array, icc_profile=None, exif=None, xmp=None):
+    """Writes an image as a compressed TIFF file; gray and alpha of 16 bits as RGBA.
 
     Args:
-        array: uint8 or uint16 (H, W, C), C of 1 to 4.
-        icc_profile, exif, xmp: as in `images.Photo`.
-
-    Returns:
-        Bytes.
+        file: binary file, new, that can be rewound; a BigTIFF from 4 GB on.
+        array, icc_profile, exif, xmp: as of `write_png`.
     """
-    if array.shape[-1] == 2 and array.dtype == np.uint16:  # few programs read it
-        array = array[..., [0, 0, 0, 1]]
+    dtype = array.dtype
     height, width, channels = array.shape
-    compressor, data = zlib.compressobj(), []
-    for start in range(0, height, _ROWS):
-        rows = array[start : start + _ROWS]
-        rows = np.diff(rows, axis=1, prepend=array.dtype.type(0))
-        rows = rows.astype(array.dtype.newbyteorder("<"))
-        data.append(compressor.compress(rows.tobytes()))
-    data = b"".join([*data, compressor.flush()])
-    tags = ImageFileDirectory_v2(b"II*\0\0\0\0\0")
-    if exif is not None:
-        _add_exif(tags, exif)
-    tags[WIDTH], tags[HEIGHT] = width, height
-    tags[BITS], tags[SAMPLES] = (8 * array.itemsize,) * channels, channels
-    tags[COMPRESSION], tags[PREDICTOR] = DEFLATE, DIFFERENCES
-    tags[PHOTOMETRIC] = BLACK_IS_ZERO if channels <= 2 else RGB
-    # `save` counts the offsets from the end of the tags.
-    tags[OFFSETS], tags[LENGTHS], tags[ROWS] = 0, len(data), height
-    if channels in (2, 4):
-        tags[EXTRA] = PLAIN_ALPHA
-    if icc_profile is not None:
-        tags[PROFILE] = icc_profile
-    if xmp is not None:
-        tags[XMP] = xmp
-    file = io.BytesIO()
-    tags.save(file)
-    return file.getvalue() + data
+    # Few programs read gray and alpha of 16 bits.
+    spread = channels == 2 and dtype == np.uint16
+    channels = 4 if spread else channels
+
+    def head(start, offsets, lengths):
+        tags = ImageFileDirectory_v2(start)
+        if exif is not None:
+            _add_exif(tags, exif)
+        tags[WIDTH], tags[HEIGHT] = width, height
+        tags[BITS], tags[SAMPLES] = (8 * dtype.itemsize,) * channels, channels
+        tags[COMPRESSION], tags[PREDICTOR] = DEFLATE, DIFFERENCES
+        tags[PHOTOMETRIC] = BLACK_IS_ZERO if channels <= 2 else RGB
+        tags[ROWS], tags[LENGTHS] = min(scratch.ROWS, height), tuple(lengths)
+        # `save` counts the offsets from the end of the tags.
+        tags[OFFSETS] = tuple(offsets)
+        if start == _BIG_TIFF:
+            tags.tagtype[OFFSETS] = _LONG8
+        if channels in (2, 4):
+            tags[EXTRA] = PLAIN_ALPHA
+        if icc_profile is not None:
+            tags[PROFILE] = icc_profile
+        if xmp is not None:
+            tags[XMP] = xmp
+        result = io.BytesIO()
+        tags.save(result)
+        return result.getvalue()
+
+    # Where the strips begin, and how long they are, shows when they are written.
+    unknown = [0] * len(list(scratch.bands(height)))
+    room = len(head(_BIG_TIFF, unknown, unknown))
+    file.seek(room)
+    lengths = []
+    for rows in scratch.bands(height):
+        rows = array[rows][..., [0, 0, 0, 1]] if spread else array[rows]
+        rows = np.diff(rows, axis=1, prepend=dtype.type(0))
+        rows = np.ascontiguousarray(rows, dtype.newbyteorder("<"))
+        data = zlib.compress(rows)
+        lengths.append(file.write(data))
+    start = _TIFF if room + sum(lengths) <= _TIFF_LIMIT else _BIG_TIFF
+    gap = room - len(head(start, unknown, unknown))
+    offsets = gap + np.cumsum([0, *lengths[:-1]])
+    file.seek(0)
+    file.write(head(start, offsets.tolist(), lengths))
 
 
 def _add_exif(tags, block):

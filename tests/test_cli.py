@@ -121,6 +121,19 @@ def test_tile(photos, preset, tmp_path, tile, capfd):
     assert said == (tile == "32")
 
 
+def test_photos_above_the_memory_limit_are_kept_on_disk(
+    photos, preset, tmp_path, capfd
+):
+    pytest.importorskip("pyvips")
+    Image.new("RGB", (300, 290), (51, 51, 51)).save(photos / "b.png")
+    command = restoring(photos / "b.png", to=tmp_path / "out", preset=preset)
+    options = ("--memory-limit-mb", "1", "--tile", "256", "--select", "0,0")
+    assert run(*command, *options) == 0
+    assert level(tmp_path / "out" / "b.png") == 51
+    said = "b.png: 0.087 megapixels in 4 tiles, on disk\n"
+    assert said in capfd.readouterr().err
+
+
 def test_broken_files_are_named_and_the_others_restored(
     photos, preset, tmp_path, capfd
 ):

@@ -30,7 +30,7 @@ from keras_mhdeblur.images import (
     read_image,
     write_image,
 )
-from keras_mhdeblur.lossless import encode_png, encode_tiff
+from keras_mhdeblur.lossless import write_png, write_tiff
 from keras_mhdeblur.networks import NAFNet
 from keras_mhdeblur.presets import PresetError, update_metadata
 from keras_mhdeblur.presets.files import checksum
@@ -149,8 +149,9 @@ def image_files():
     add("float", Image.fromarray(rng.random((9, 7), "float32")), "TIFF")
     for name in ("png", "tiff"):
         deep = rng.integers(0, 65536, (9, 7, 4), "uint16")
-        encode = {"png": encode_png, "tiff": encode_tiff}[name]
-        files[f"deep {name}"] = encode(deep, profile, exif.tobytes(), xmp)
+        write = {"png": write_png, "tiff": write_tiff}[name]
+        write(file := io.BytesIO(), deep, profile, exif.tobytes(), xmp)
+        files[f"deep {name}"] = file.getvalue()
     for compression in ("tiff_lzw", "packbits", "jpeg"):
         add(compression, colours, "TIFF", compression=compression)
     pages = {"save_all": True, "append_images": [colours.rotate(180)]}
@@ -191,15 +192,15 @@ def test_the_images_are_valid(path):
 
 
 @fuzz(300)
-@given(damaged(IMAGES), st.booleans())
-def test_images(path, file, mended):
+@given(damaged(IMAGES), st.booleans(), st.sampled_from([None, 1e-6]))
+def test_images(path, file, mended, memory_limit_mb):
     _, data = file
     if mended and data.startswith(b"\x89PNG"):
         data = mend_png(data)
     path.write_bytes(data)
     try:
         with pixel_limit(10**6):
-            photo = read_image(path)
+            photo = read_image(path, memory_limit_mb)
     except ImageFileError as error:
         assert error.path == path and "\n" not in error.reason
         return

@@ -186,7 +186,8 @@ def test_written_tiff(tmp_path, rng, dtype, channels):
     import cv2
 
     array = rng.integers(0, np.iinfo(dtype).max, (6, 5, channels), dtype)
-    (tmp_path / "out.tif").write_bytes(lossless.encode_tiff(array))
+    with open(tmp_path / "out.tif", "wb") as file:
+        lossless.write_tiff(file, array)
     back = read_image(tmp_path / "out.tif").to_array().reshape(6, 5, -1)
     if channels == 2 and dtype == "uint16":
         np.testing.assert_array_equal(back[..., [0, 3]], array)
@@ -196,6 +197,21 @@ def test_written_tiff(tmp_path, rng, dtype, channels):
         other = cv2.imread(str(tmp_path / "out.tif"), cv2.IMREAD_UNCHANGED)
         assert other.dtype == dtype
         np.testing.assert_array_equal(other.reshape(6, 5, -1)[..., ::-1], array)
+
+
+@pytest.mark.parametrize("limit", [0, 2**32])
+def test_written_strips(tmp_path, rng, monkeypatch, limit):
+    monkeypatch.setattr(lossless, "_TIFF_LIMIT", limit)
+    array = rng.integers(0, 65536, (150, 5, 3), "uint16")
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0x829A] = 0.125
+    with open(tmp_path / "out.tif", "wb") as file:
+        lossless.write_tiff(file, array, exif=exif.tobytes())
+    assert (tmp_path / "out.tif").read_bytes()[2] == (42 if limit else 43)
+    np.testing.assert_array_equal(read_image(tmp_path / "out.tif").to_array(), array)
+    with Image.open(tmp_path / "out.tif") as image:
+        assert len(image.tag_v2[273]) == 3
+        assert image.getexif().get_ifd(0x8769)[0x829A] == 0.125
 
 
 @pytest.mark.parametrize("compression", [5, 32773])  # LZW, PackBits
@@ -306,9 +322,9 @@ def test_metadata_are_kept(tmp_path, rng, source, target):
     profile = srgb_profile()
     array = random_bytes(rng, 16, 24, 3)
     if source in ("png", "tiff"):  # Pillow writes a part of them
-        encode = {"png": lossless.encode_png, "tiff": lossless.encode_tiff}[source]
-        data = encode(array, profile, exif.tobytes(), XMP)
-        (tmp_path / f"in.{source}").write_bytes(data)
+        write = {"png": lossless.write_png, "tiff": lossless.write_tiff}[source]
+        with open(tmp_path / f"in.{source}", "wb") as file:
+            write(file, array, profile, exif.tobytes(), XMP)
     else:
         options = {"exif": exif, "icc_profile": profile, "xmp": XMP}
         Image.fromarray(array).save(tmp_path / f"in.{source}", **options)

@@ -88,7 +88,8 @@ def add_parser(commands):
         type=positive,
         default=2048,
         metavar="N",
-        help="memory from which on --tile auto tiles (default: %(default)s)",
+        help="memory from which on --tile auto tiles, and photos and results are kept "
+        "in temporary files (default: %(default)s)",
     )
     add(
         "--local-statistics",
@@ -275,21 +276,13 @@ def _load_engine(options):
 
 def _restore_file(model, path, target, options, engine, bar):
     """Restores one photo; returns remarks on it, a line each."""
-    from keras_mhdeblur.images import (
-        check_format,
-        linear_to_srgb,
-        read_image,
-        srgb_to_linear,
-        write_image,
-    )
+    from keras_mhdeblur.images import check_format, read_image
+    from keras_mhdeblur.scratch import on_disk
 
     with quiet_decoders():
-        photo = read_image(path)
+        photo = read_image(path, options.memory_limit_mb)
     check_format(target, photo)  # before the work, not after it
-    blurry = photo
-    if options.linear:
-        pixels = linear_to_srgb(photo.pixels)
-        blurry = pixels[..., :1] if photo.gray else pixels
+    photo.linear = options.linear
     height, width = photo.values.shape[:2]
 
     def show(done, total):
@@ -298,11 +291,13 @@ def _restore_file(model, path, target, options, engine, bar):
             text += f" in {total} tiles"
             if options.tile == "auto":
                 text += f" (--memory-limit-mb {options.memory_limit_mb})"
+            if on_disk(photo.values):
+                text += ", on disk"
             bar.message(text)
         bar.advance(printable(path.name), done, total)
 
     result = model.restore(
-        blurry,
+        photo,
         select=options.select,
         hypotheses=options.hypotheses,
         tile=options.tile,
@@ -312,21 +307,15 @@ def _restore_file(model, path, target, options, engine, bar):
         **engine,
     )
 
-    def write(path, result):
-        if options.linear:
-            write_image(path, photo.with_pixels(srgb_to_linear(result.image)))
-        else:
-            result.save(path)
-
     target.parent.mkdir(parents=True, exist_ok=True)
     if options.hypotheses:
         folder = target.with_suffix("")
         folder.mkdir(exist_ok=True)
         for name, hypothesis in result.each_hypothesis():
-            write(folder / f"{target.stem}_{name}{target.suffix}", hypothesis)
+            hypothesis.save(folder / f"{target.stem}_{name}{target.suffix}")
         result.save_uncertainty(folder / f"{target.stem}_uncertainty.png")
     # Last, for --skip-existing takes it for done.
-    write(target, result)
+    result.save(target)
     notes = photo.notes
     if result.kept is not None and result.kept.mean() >= 0.01:
         share = round(100 * result.kept.mean())

@@ -3,6 +3,8 @@
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from keras_mhdeblur import scratch
+
 # Ten steps of matplotlib's "inferno" (CC0): lightness rises evenly, so that order is
 # seen without a legend, in gray print and by the colour-blind too.
 COLOURS = np.array(
@@ -51,4 +53,9 @@ def heat_map(uncertainty):
     if stop > start:
         bar = colour_map(np.linspace(0, 1, stop - start))
         strip[size // 2 : size // 2 + size, start:stop] = bar
-    return np.concatenate([colour_map(uncertainty / scale), strip])
+    shape = (height + len(strip), width, 3)
+    picture = scratch.empty(shape, "uint8", scratch.on_disk(uncertainty))
+    for rows in scratch.bands(height):
+        picture[rows] = colour_map(uncertainty[rows] / scale)
+    picture[height:] = strip
+    return picture

@@ -1,19 +1,13 @@
 """Restores photos."""
 
 import functools
-import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from keras_mhdeblur import scratch
 from keras_mhdeblur.combination import pair_indices
-from keras_mhdeblur.images import (
-    from_float,
-    photos_of,
-    write_atomically,
-    write_image,
-)
+from keras_mhdeblur.images import Photo, photos_of, write_image
 from keras_mhdeblur.inference import selection, tiling
 from keras_mhdeblur.inference.guard import Guard
 from keras_mhdeblur.inference.heatmap import heat_map
@@ -55,9 +49,11 @@ def restore(
             overlap by twice the size of the training crops and are blended; those
             below 4 to 5 times that size overlap less, and seams may show.
         memory_limit_mb: for "auto", the memory in MB that the network's activations
-            and the tiles that are blended may take, by an estimate. The image, the
-            result and, with `hypotheses`, the head images come on top: 12 bytes per
-            head and pixel.
+            and the tiles that are blended may take, by an estimate. On top come the
+            image, the result and, with `hypotheses`, the head images (12 bytes per
+            head and pixel): as much in memory, and what exceeds it in files of the
+            temporary folder (TMPDIR), see `images.read_image`. A `select` that is a
+            function is given all hypotheses in memory.
         local_statistics: size in pixels of the training crops for TLC, None for
             global statistics; "model": as the model has it.
         engine: what computes. "keras": Keras, on its devices. "litert": LiteRT, about
@@ -88,7 +84,7 @@ def restore(
     """
     select = model.select if select is None else select
     weights = selection.head_weights(model, select)
-    photos, array = photos_of(image)
+    photos, array = photos_of(image, memory_limit_mb)
 
     runner = model.inference_engine(engine, local_statistics)
     fold = weights is not None and not hypotheses
@@ -111,6 +107,9 @@ def restore(
 
         on_tile()
 
+    budget = scratch.Budget(
+        1e6 * memory_limit_mb - sum(photo.values.nbytes for photo in photos)
+    )
     choose = functools.partial(selection.choose, select=select, model=model)
     images, stacks, guards = [], [], []
     for photo in photos:
@@ -126,9 +125,10 @@ def restore(
             photo,
             choose=None if weights is None else choose,
             keep_heads=not fold,
+            empty=budget.empty,
         )
         if values is None:
-            values = from_float(choose(heads), photo.values.dtype)
+            values = _chosen(heads, photo, select, model)
         images.append(values)
         stacks.append(heads)
     if bar is not None:
@@ -144,7 +144,7 @@ def restore(
     )
 
 
-def _collect(bands, photo, choose, keep_heads):
+def _collect(bands, photo, choose, keep_heads, empty):
     """Restored values of a photo, and its head images, of bands of its rows.
 
     Args:
@@ -152,6 +152,7 @@ def _collect(bands, photo, choose, keep_heads):
         photo: the blurry `Photo`.
         choose: function from a stack to one image, or None.
         keep_heads: whether to keep the head images.
+        empty: function from shape and dtype to an array.
 
     Returns:
         (values, heads): (H, W, C) of the photo's dtype, or None without `choose`;
@@ -161,17 +162,44 @@ def _collect(bands, photo, choose, keep_heads):
     channels = 1 if photo.gray else 3
     values = heads = None
     if choose is not None:
-        values = np.empty((height, width, channels), photo.values.dtype)
+        values = empty((height, width, channels), photo.values.dtype)
     for top, bottom, stack in bands:
         if photo.gray:
             stack = stack.mean(axis=-1, keepdims=True)
         if choose is not None:
-            values[top:bottom] = from_float(choose(stack), values.dtype)
+            values[top:bottom] = photo.values_of(choose(stack))
         if keep_heads:
             if heads is None:
-                heads = np.empty((len(stack), height, width, channels), "float32")
+                heads = empty((len(stack), height, width, channels), "float32")
             heads[:, top:bottom] = stack
     return values, heads
+
+
+def _chosen(heads, photo, select, model):
+    """Restored values, as of `_collect`, by a `select` of `restore`.
+
+    Args:
+        heads: head images (K, H, W, C).
+        photo: the blurry `Photo`.
+        select: as in `restore`, not None.
+        model: as of `selection.choose`.
+    """
+    if callable(select):
+        return photo.values_of(selection.choose(heads, select, model))
+    weights = selection.head_weights(model, select)
+    if weights is None:
+        weights = selection.medoid_weights(heads, model.combine_heads)
+    values, _ = _collect(
+        (
+            (rows.start, rows.stop, heads[:, rows])
+            for rows in scratch.bands(heads.shape[1])
+        ),
+        photo,
+        choose=functools.partial(selection.weighted_mean, weights=weights),
+        keep_heads=False,
+        empty=functools.partial(scratch.empty, disk=scratch.on_disk(heads)),
+    )
+    return values
 
 
 class RestoreResult:
@@ -190,16 +218,31 @@ class RestoreResult:
     def __init__(self, photos, images, array, heads, kept, facts):
         self._photos = photos
         self._restored = [
-            photo.with_pixels(pixels) for photo, pixels in zip(photos, images)
+            photo.with_values(values) for photo, values in zip(photos, images)
         ]
+        self._images = images
         self._array = array
         self._heads = heads
         self._kept = kept
         self._facts = facts
         self._batched = array is not None and array.ndim == 4
         self.names = selection.hypothesis_names(facts.num_heads, facts.combine_heads)
-        self.image = self._as_given(images)
         self.kept = kept and (np.stack(kept) if self._batched else kept[0])
+
+    @functools.cached_property
+    def image(self):
+        """See above; formed when first asked for."""
+        array = self._array
+        if array is None:
+            return self._restored[0].to_array()
+        # Of one image without a copy.
+        images = self._images
+        result = np.stack(images) if len(images) > 1 else images[0][None]
+        result = result.astype(array.dtype, copy=False)
+        if array.shape[-1] == 4 and array.ndim > 2:
+            alpha = array[..., 3:].reshape(*result.shape[:-1], 1)
+            result = np.concatenate([result, alpha], axis=-1)
+        return result.reshape(array.shape)
 
     @functools.cached_property
     def hypotheses(self):
@@ -220,9 +263,17 @@ class RestoreResult:
         In units of the range [0, 1]: the root of the variance's mean over the
         channels. Of a batch (B, H, W).
         """
-        return self._per_image(
-            lambda heads: selection.uncertainty(heads, self._facts.combine_heads)
-        )
+
+        def uncertainty(heads):
+            disk = scratch.on_disk(heads)
+            result = scratch.empty(heads.shape[1:3], "float32", disk)
+            for rows in scratch.bands(len(result)):
+                result[rows] = selection.uncertainty(
+                    heads[:, rows], self._facts.combine_heads
+                )
+            return result
+
+        return self._per_image(uncertainty)
 
     def select(self, select):
         """Another image of the same hypotheses, without restoring again.
@@ -233,9 +284,11 @@ class RestoreResult:
         Returns:
             `RestoreResult` with that image.
         """
-        return self._with_images(
-            [selection.choose(heads, select, self._facts) for heads in self._stacks()]
-        )
+        images = [
+            _chosen(heads, photo, select, self._facts)
+            for heads, photo in zip(self._stacks(), self._photos)
+        ]
+        return self._with_images(images)
 
     def compose(self, labels, feather=8):
         """An image of which every region shows a hypothesis of its own.
@@ -269,9 +322,8 @@ class RestoreResult:
                 f"`feather` must not be negative. Received: feather={feather}"
             )
         combine_heads = self._facts.combine_heads
-        return self._with_images(
-            [selection.compose(heads, labels, int(feather), combine_heads)]
-        )
+        image = selection.compose(heads, labels, int(feather), combine_heads)
+        return self._with_images([self._photos[0].values_of(image)])
 
     def shift_map(self, hypothesis, reference, tile=64):
         """How far one hypothesis lies off another, per tile (arXiv 2208.13029, Fig. 4).
@@ -353,15 +405,9 @@ class RestoreResult:
             path: path of a PNG file.
         """
         self._one_of(self._restored)
-        file = io.BytesIO()
-        Image.fromarray(heat_map(self.uncertainty)).save(file, format="PNG")
-        write_atomically(path, file.getvalue())
+        write_image(path, Photo(heat_map(self.uncertainty)))
 
     def _with_images(self, images):
-        images = [
-            from_float(image, photo.values.dtype)
-            for image, photo in zip(images, self._photos)
-        ]
         return RestoreResult(
             self._photos, images, self._array, self._heads, self._kept, self._facts
         )
@@ -385,16 +431,3 @@ class RestoreResult:
                 f"one by one. Received: image.shape={self._array.shape}"
             )
         return items[0]
-
-    def _as_given(self, images):
-        """Restored pixels in the form of what was given to `restore`."""
-        array = self._array
-        if array is None:
-            return self._restored[0].to_array()
-        # Of one image without a copy.
-        result = np.stack(images) if len(images) > 1 else images[0][None]
-        result = result.astype(array.dtype, copy=False)
-        if array.shape[-1] == 4 and array.ndim > 2:
-            alpha = array[..., 3:].reshape(*result.shape[:-1], 1)
-            result = np.concatenate([result, alpha], axis=-1)
-        return result.reshape(array.shape)

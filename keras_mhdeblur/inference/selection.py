@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_mhdeblur.combination import pair_indices
+from keras_mhdeblur.scratch import bands
 
 
 class Facts(NamedTuple):
@@ -121,9 +122,12 @@ def medoid_weights(heads, combine_heads):
 
 def medoid_index(heads, combine_heads):
     """Index of the hypothesis nearest to the mean, in MSE; see `medoid_weights`."""
-    deviation = (heads - heads.mean(axis=0)).reshape(len(heads), -1)
     # No pair has to be formed: |d_i + d_j|^2 = G_ii + 2 G_ij + G_jj.
-    gram = deviation @ deviation.T
+    gram = 0
+    for rows in bands(heads.shape[1]):
+        deviation = heads[:, rows] - heads[:, rows].mean(axis=0)
+        deviation = deviation.reshape(len(heads), -1)
+        gram += deviation @ deviation.T
     pairs = pair_indices(len(heads), combine_heads)
     return int(np.argmin([gram[i, i] + 2 * gram[i, j] + gram[j, j] for i, j in pairs]))
 

@@ -4,10 +4,10 @@ import math
 
 import numpy as np
 
+from keras_mhdeblur.scratch import bands
+
 # Pixels over which one tile fades into its neighbour, at most half of what they share.
 FADE = 64
-# Rows that are given at a time, so that what is made of them stays small.
-ROWS = 64
 # Bytes per value of a band of tiles that is being blended: itself, and the part of it
 # that moves on to the next one.
 _BAND_BYTES = 8
@@ -152,6 +152,5 @@ def run_tiled(function, shape, rows, columns, on_tile=None):
 
 
 def _in_parts(band, top, bottom):
-    for start in range(top, bottom, ROWS):
-        stop = min(start + ROWS, bottom)
-        yield start, stop, band[:, start - top : stop - top]
+    for rows in bands(bottom - top):
+        yield top + rows.start, top + rows.stop, band[:, rows]
