@@ -61,7 +61,8 @@ class Deblurrer(_Trainer):
         local_statistics=None,
         **kwargs,
     ):
-        super().__init__(**kwargs)
+        # The layers cast for themselves: the blurry image reaches the heads unrounded.
+        super().__init__(autocast=False, **kwargs)
         combination = getattr(network, "combination", True)
         if combination == "axes" and not combine_heads:
             raise ValueError(

@@ -195,6 +195,18 @@ def test_mixed_precision(policy):
     assert model.predict(x, verbose=0).dtype == "float32"
 
 
+def test_mixed_precision_does_not_round_the_image():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = tiny()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    for weight in model.network.get_layer("heads").weights:
+        weight.assign(keras.ops.zeros(weight.shape))
+    x, _ = pairs(1)
+    np.testing.assert_array_equal(model(x)[:, 0], x)
+
+
 def test_loss_under_a_global_mixed_policy():
     x, y = pairs(4)
     stack = np.stack([x, y], axis=1)
