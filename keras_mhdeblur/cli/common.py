@@ -140,9 +140,9 @@ def one_line(error):
 def recipe_path(name):
     """The recipe file of a path, of a preset's folder or of a built-in preset."""
     with quiet_import():
-        from keras_mhdeblur.presets.zoo import builtin_presets
+        from keras_mhdeblur.presets.zoo import builtin_preset
 
-    folder = builtin_presets().get(name, Path(name))
+    folder = builtin_preset(name) or Path(name)
     path = folder / "recipe.yaml" if folder.is_dir() else folder
     if not path.is_file():
         raise UsageError(f"there is no recipe {path}")

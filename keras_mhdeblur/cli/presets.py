@@ -14,7 +14,8 @@ def _presets(options):
 
     for name, about in presets.list_presets().items():
         weights = "" if about.get("weights") else " [no weights yet]"
-        print(f"{name}{weights}")
+        plain = about.get("plain_name")
+        print(f"{name}{weights}{f' (or {plain})' if plain else ''}")
         for line in (about.get("description"), _facts(about), _cost(about)):
             if line:
                 print(f"    {line}")

@@ -7,6 +7,12 @@ from keras_mhdeblur.presets import hub
 from keras_mhdeblur.presets.files import METADATA, WEIGHTS, PresetError, read_metadata
 from keras_mhdeblur.spelling import did_you_mean
 
+# Family -> the preset with weights that is best for most people, so that a name stays
+# while the weights behind it get better. `nafnet_mh_c` is a preset itself.
+PLAIN_NAMES = {
+    "hinet_mh_c": "hinet_mh_c_small",
+}
+
 
 def zoo_folder():
     """The folder of the built-in presets, of the installed package or a checkout."""
@@ -22,15 +28,21 @@ def builtin_presets():
     }
 
 
+def builtin_preset(name):
+    """The folder of a built-in preset, by its own or a plain name; None without one."""
+    return builtin_presets().get(PLAIN_NAMES.get(name, name))
+
+
 def find_preset(name):
     """The folder of a preset; of the Hub's presets, after the download."""
     if isinstance(name, str) and name.startswith(hub.PREFIX):
         return hub.download(name)
-    builtin = builtin_presets()
-    if name in builtin:
-        return builtin[name]
+    folder = builtin_preset(name)
+    if folder is not None:
+        return folder
     if isinstance(name, (str, os.PathLike)) and Path(name).is_dir():
         return Path(name)
+    builtin = [*builtin_presets(), *PLAIN_NAMES]
     raise PresetError(
         f"Unknown preset {name!r}.{did_you_mean(str(name), builtin)} Built-in presets: "
         f"{', '.join(sorted(builtin))}. Anything else must be an existing folder or "
@@ -44,8 +56,9 @@ def list_presets():
     Returns:
         A dict from names for `from_preset`, sorted, to dicts with "description",
         "architecture", "parameters", "cost", "scores", "license", "paper",
-        "training_data" (None where unknown) and "weights": the path of the weights
-        file, or None when there are no weights yet.
+        "training_data" (None where unknown), "plain_name": a name of the preset that
+        will stay when there is a better one, or None, and "weights": the path of the
+        weights file, or None when there are no weights yet.
 
     Raises:
         PresetError: a preset's metadata.json is damaged.
@@ -60,10 +73,12 @@ def list_presets():
         "paper",
         "training_data",
     )
+    plain_names = {name: plain for plain, name in PLAIN_NAMES.items()}
     presets = {}
     for name, folder in sorted(builtin_presets().items()):
         metadata = read_metadata(folder, name)
         presets[name] = {key: metadata.get(key) for key in shown}
+        presets[name]["plain_name"] = plain_names.get(name)
         has_weights = WEIGHTS in metadata["files"]
         presets[name]["weights"] = str(folder / WEIGHTS) if has_weights else None
     return presets

@@ -1,11 +1,13 @@
 import json
 import shutil
+from pathlib import Path
 
 import h5py
 import keras
 import numpy as np
 import pytest
 
+from keras_mhdeblur.data import read_image
 from keras_mhdeblur.presets import (
     PresetError,
     from_preset,
@@ -15,6 +17,9 @@ from keras_mhdeblur.presets import (
     upload_preset,
 )
 from keras_mhdeblur.presets.files import WEIGHTS, checksum
+from keras_mhdeblur.presets.zoo import PLAIN_NAMES
+
+PAIRS = Path(__file__).parents[2] / "examples/pairs"
 
 
 def assert_same_weights(model, other):
@@ -348,6 +353,20 @@ def test_builtin_presets_are_intact():
     for name, entry in list_presets().items():
         if entry["weights"] is not None:
             assert from_preset(name).count_params() == entry["parameters"]
+
+
+@pytest.mark.parametrize("plain_name", PLAIN_NAMES)
+def test_plain_name_is_a_preset_that_sharpens(plain_name):
+    about = list_presets()[PLAIN_NAMES[plain_name]]
+    assert about["plain_name"] == plain_name
+    model = from_preset(plain_name)
+    assert model.count_params() == about["parameters"]
+    blurry, sharp = (
+        read_image(PAIRS / kind / "gopro_stall.png").pixels
+        for kind in ("blur", "sharp")
+    )
+    restored = model.restore(blurry, hypotheses=False, engine="keras").image
+    assert np.mean((restored - sharp) ** 2) < np.mean((blurry - sharp) ** 2)
 
 
 def test_list_reads_damaged_metadata_as_error(preset, monkeypatch):
