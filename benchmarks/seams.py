@@ -1,6 +1,6 @@
 """What tiles change: a photo restored in tiles against the same restored at once.
 
-python benchmarks/seams.py PHOTO PRESET... [--tiles 640 768] [--size 512x1280]
+python benchmarks/seams.py PHOTO PRESET... [--tiles 640 768] [--size 512 1280]
 
 Largest and mean difference, in levels of 255, without the guard and before rounding.
 """
@@ -13,11 +13,6 @@ import numpy as np
 import keras_mhdeblur as mhd
 
 
-def size(text):
-    height, width = (int(number) for number in text.split("x"))
-    return height, width
-
-
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -25,7 +20,9 @@ def main():
     parser.add_argument("photo")
     parser.add_argument("presets", nargs="+", metavar="PRESET")
     parser.add_argument("--tiles", nargs="+", type=int, default=[640, 768])
-    parser.add_argument("--size", type=size, default=(512, 1280))
+    parser.add_argument(
+        "--size", nargs=2, type=int, default=(512, 1280), metavar=("HEIGHT", "WIDTH")
+    )
     options = parser.parse_args()
     height, width = options.size
     pixels = mhd.data.read_image(options.photo).pixels[:height, :width]
@@ -33,7 +30,6 @@ def main():
     print("| --- | --- | --- | --- | --- |")
     for preset in options.presets:
         model = mhd.from_preset(preset)
-
         restore = functools.partial(
             model.restore, pixels, hypotheses=False, guard=False
         )

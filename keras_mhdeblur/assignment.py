@@ -1,6 +1,5 @@
 """Losses of every hypothesis and the assignment of each label to its nearest one."""
 
-import keras
 from keras import ops
 
 from keras_mhdeblur.combination import pair_indices
@@ -88,9 +87,7 @@ def hypothesis_losses(loss, label, stack, combine=True):
     if combine and stack.shape[1] > 1:
         if hasattr(loss, "from_mse"):
             return loss.from_mse(pairwise_mse(loss.error(label, stack), combine))
-        # Not of the global policy: a loss is of the precision of its inputs.
-        dtype = keras.backend.standardize_dtype(stack.dtype)
-        stack = HeadCombination(combine, dtype=dtype)(stack)
+        stack = HeadCombination(combine)(stack)
     values = getattr(loss, "call", loss)(label, stack)
     extra_axes = tuple(range(2, len(values.shape)))
     return ops.mean(values, axis=extra_axes) if extra_axes else values

@@ -220,7 +220,6 @@ class RestoreResult:
         self._restored = [
             photo.with_values(values) for photo, values in zip(photos, images)
         ]
-        self._images = images
         self._array = array
         self._heads = heads
         self._kept = kept
@@ -236,7 +235,7 @@ class RestoreResult:
         if array is None:
             return self._restored[0].to_array()
         # Of one image without a copy.
-        images = self._images
+        images = [photo.values for photo in self._restored]
         result = np.stack(images) if len(images) > 1 else images[0][None]
         result = result.astype(array.dtype, copy=False)
         if array.shape[-1] == 4 and array.ndim > 2:

@@ -14,14 +14,14 @@ class HeadCombination(keras.layers.Layer):
 
     Input: (B, K, H, W, C). Output: (B, K', H, W, C) in the order of `pair_indices`;
     the pair (i, i) is head i itself. Source: arXiv 2208.13029, section 3.3. There are
-    no weights.
+    no weights, and images keep their precision under every dtype policy.
 
     Args:
         combine: which pairs, see `pair_indices`.
     """
 
     def __init__(self, combine=True, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(autocast=False, **kwargs)
         self.combine = combine
 
     def call(self, stack):
