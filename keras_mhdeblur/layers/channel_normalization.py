@@ -32,12 +32,16 @@ class ChannelNormalization(keras.layers.Layer):
             self.beta = self.add_weight(shape, "zeros", autocast=False, name="beta")
 
     def call(self, x):
-        y = ops.cast(x, "float32")
-        centered = y - ops.mean(y, axis=-1, keepdims=True)
-        variance = ops.mean(ops.square(centered), axis=-1, keepdims=True)
-        y = centered if self.center else y
-        y = y * ops.rsqrt(variance + self.epsilon) * self.gamma
+        y = self.standardize(x) * self.gamma
         return ops.cast(y + self.beta if self.center else y, x.dtype)
+
+    def standardize(self, x):
+        """The same without gamma and beta, in float32."""
+        x = ops.cast(x, "float32")
+        centered = x - ops.mean(x, axis=-1, keepdims=True)
+        variance = ops.mean(ops.square(centered), axis=-1, keepdims=True)
+        y = centered if self.center else x
+        return y * ops.rsqrt(variance + self.epsilon)
 
     def compute_output_shape(self, input_shape):
         return input_shape

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_mhdeblur.layers.channel_normalization import ChannelNormalization
-from keras_mhdeblur.layers.conv_parts import conv_part, depthwise_conv_part
+from keras_mhdeblur.layers.conv_parts import conv_part_of_norm, depthwise_conv_part
 from keras_mhdeblur.layers.pooling import average_pool
 
 
@@ -57,16 +57,20 @@ class NAFBlock(keras.layers.Layer):
     def call(self, x, window_size=None):
         # The gate (`SimpleGate`) multiplies two halves of channels, made one by one.
         halves = slice(self.channels), slice(self.channels, None)
-        y = self.norm1(x)
+        y = self.norm1.standardize(x)
         first, second = (
-            depthwise_conv_part(self.conv2, conv_part(self.conv1, y, half), half)
+            depthwise_conv_part(
+                self.conv2, conv_part_of_norm(self.norm1, self.conv1, y, half), half
+            )
             for half in halves
         )
         y = first * second
         y = y * self.attention(average_pool(y, window_size))
         x = x + self.conv3(y) * ops.cast(self.beta, x.dtype)
-        y = self.norm2(x)
-        first, second = (conv_part(self.conv4, y, half) for half in halves)
+        y = self.norm2.standardize(x)
+        first, second = (
+            conv_part_of_norm(self.norm2, self.conv4, y, half) for half in halves
+        )
         return x + self.conv5(first * second) * ops.cast(self.gamma, x.dtype)
 
     def compute_output_shape(self, input_shape):

@@ -1,5 +1,7 @@
 """Single layers against the official ones."""
 
+import contextlib
+
 import keras
 import numpy as np
 import pytest
@@ -26,18 +28,21 @@ def test_pair_order():
     assert all(pairs[i * (i + 1) // 2 + j] == (i, j) for i, j in pairs)
 
 
+@pytest.mark.parametrize("context", [contextlib.nullcontext, static_shapes])
 @pytest.mark.parametrize("case", ["even", "odd", "only_h", "only_w", "global"])
-def test_local_average_pooling(golden, case):
+def test_local_average_pooling(golden, case, context):
     blocks = golden("blocks")
     window = blocks.config["blocks"][f"tlc_pool_{case}"]["info"]["kernel_hw"]
     x = blocks[f"tlc_pool_{case}/x0"]
-    pooled = layers.LocalAveragePooling2D(window)(x)
+    with context():
+        pooled = layers.LocalAveragePooling2D(window)(x)
     assert pooled.shape == x.shape
     expected = np.broadcast_to(blocks[f"tlc_pool_{case}/out0"], x.shape)
     np.testing.assert_allclose(pooled, expected, rtol=0, atol=1e-6)
 
 
-def test_local_average_pooling_of_many_rows():
+@pytest.mark.parametrize("context", [contextlib.nullcontext, static_shapes])
+def test_local_average_pooling_of_many_rows(context):
     layer = layers.LocalAveragePooling2D((6, 4))
     unknown = tf.function(layer, [tf.TensorSpec((None, None, None, 2))])
     for height in (14, 15, 16, 31, 50):  # sums are formed in blocks of rows
@@ -45,8 +50,9 @@ def test_local_average_pooling_of_many_rows():
         windows = np.lib.stride_tricks.sliding_window_view(x, (6, 4), axis=(1, 2))
         padding = ((0, 0), (2, 3), (1, 2), (0, 0))
         expected = np.pad(windows.mean(axis=(4, 5)), padding, mode="edge")
-        for call in layer, unknown:
-            np.testing.assert_allclose(call(x), expected, rtol=0, atol=1e-6)
+        with context():
+            for call in layer, unknown:
+                np.testing.assert_allclose(call(x), expected, rtol=0, atol=1e-6)
 
 
 def test_local_average_pooling_sums_in_float32():
