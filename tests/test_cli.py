@@ -376,6 +376,12 @@ def test_wrong_usage_exits_with_two(arguments, capfd):
     assert "mhdeblur" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("arguments", [("a.jpg", "--outptu", "x"), ("--outptu=x",)])
+def test_a_mistyped_option_is_named(arguments, capfd):
+    assert wrong("restore", *arguments) == 2
+    assert "--outptu. Did you mean '--output'?" in capfd.readouterr().err
+
+
 def test_presets_lists_the_built_in_ones(capfd):
     from keras_mhdeblur import presets
 

@@ -51,6 +51,25 @@ def main(arguments=None):
 
 
 class _Parser(argparse.ArgumentParser):
+    def parse_known_args(self, args=None, namespace=None):
+        if self._subparsers is None:  # a command's
+            for argument in args:
+                if argument == "--":
+                    break
+                self._check_option(argument)
+        return super().parse_known_args(args, namespace)
+
+    def _check_option(self, argument):
+        # argparse itself names a mistyped option only if none is missing.
+        name = argument.split("=")[0]
+        options = self._option_string_actions
+        if name[:2] == "--" and " " not in argument:
+            if not any(option.startswith(name) for option in options):
+                from keras_mhdeblur.spelling import did_you_mean
+
+                hint = did_you_mean(name, options)
+                self.error(f"unrecognized argument: {name}.{hint}")
+
     def error(self, message):
         # Arguments are file names, and those can hold anything.
         super().error(printable(message))

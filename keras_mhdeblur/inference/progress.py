@@ -9,7 +9,7 @@ class ProgressBar:
     """Shows on stderr how far a list of items is done.
 
     In a terminal one line is written over and over; in a log file every finished
-    item is a line.
+    item is a line, and what is left of an item of many parts is one.
 
     Args:
         total: number of items.
@@ -29,16 +29,23 @@ class ProgressBar:
             self._show(f"{self._counts()}  {name} ...{self._left()}")
 
     def advance(self, name, done, total):
-        """Shows how far the item is that is worked on, in a terminal.
+        """Shows how far the item is that is worked on.
+
+        In a log file once, after the first part: the parts are alike.
 
         Args:
             name: its name.
             done, total: numbers of its parts.
         """
-        if self.live and total > 1:
-            elapsed = time.monotonic() - self.last
-            left = self._clock(elapsed / done * (total - done)) if done else ""
-            self._show(f"{self._counts()}  {name}: tile {done} of {total} ...{left}")
+        if total == 1:
+            return
+        elapsed = time.monotonic() - self.last
+        left = self._clock(elapsed / done * (total - done)) if done else ""
+        line = f"{self._counts()}  {name}: tile {done} of {total} ...{left}"
+        if self.live:
+            self._show(line)
+        elif done == 1:
+            self.message(line)
 
     def finish(self, name=""):
         """Counts an item as done and shows its seconds."""

@@ -265,8 +265,12 @@ def test_progress_bar_in_a_log_is_a_line_per_item():
     bar.finish("a.jpg")
     bar.message("b.jpg is broken")
     bar.finish("b.jpg")
+    bar.last -= 30
+    for done in range(4):
+        bar.advance("c.jpg", done, 4)
     bar.close()
-    first, message, last = file.getvalue().splitlines()
+    first, message, last, estimate = file.getvalue().splitlines()
+    assert estimate.endswith("c.jpg: tile 1 of 4 ...  ETA 01:30")
     assert first.startswith("[==========          ] 1/2  a.jpg  0.0 s  ETA 00:")
     assert message == "b.jpg is broken" and "2/2  b.jpg" in last
     assert "\r" not in file.getvalue()
