@@ -11,6 +11,8 @@ from keras_mhdeblur.spelling import did_you_mean
 # while the weights behind it get better. `nafnet_mh_c` is a preset itself.
 PLAIN_NAMES = {
     "hinet_mh_c": "hinet_mh_c_small",
+    "mprnet_mh_c": "mprnet_mh_c_small",
+    "restormer_mh_c": "restormer_mh_c_small",
     "xydeblur_mh_c": "xydeblur_mh_c_small",
 }
 
