@@ -42,13 +42,18 @@ def test_local_average_pooling(golden, case, context):
 
 
 @pytest.mark.parametrize("context", [contextlib.nullcontext, static_shapes])
-def test_local_average_pooling_of_many_rows(context):
-    layer = layers.LocalAveragePooling2D((6, 4))
+@pytest.mark.parametrize(
+    "rows, heights",
+    # Sums are formed in blocks of rows; many rows are not pooled for LiteRT either.
+    [(6, (14, 15, 16, 31, 50)), (34, (34, 47, 50))],
+)
+def test_local_average_pooling_of_many_rows(context, rows, heights):
+    layer = layers.LocalAveragePooling2D((rows, 4))
     unknown = tf.function(layer, [tf.TensorSpec((None, None, None, 2))])
-    for height in (14, 15, 16, 31, 50):  # sums are formed in blocks of rows
+    for height in heights:
         x = np.random.default_rng(0).random((2, height, 9, 2), "float32")
-        windows = np.lib.stride_tricks.sliding_window_view(x, (6, 4), axis=(1, 2))
-        padding = ((0, 0), (2, 3), (1, 2), (0, 0))
+        windows = np.lib.stride_tricks.sliding_window_view(x, (rows, 4), axis=(1, 2))
+        padding = ((0, 0), (rows // 2 - 1, rows // 2), (1, 2), (0, 0))
         expected = np.pad(windows.mean(axis=(4, 5)), padding, mode="edge")
         with context():
             for call in layer, unknown:
