@@ -4,9 +4,10 @@ python benchmarks/ablation.py SHARP_PHOTOS HELD_OUT_PHOTOS [--output zoo/ablatio
     [--seeds 0 1 2] [--steps 2000]
 
 A small NAFNet with 1, 2, 4 and 8 heads on their own and with 2, 3, 4 and 5 combined
-heads, everything else equal: patches, their order for a seed, and steps. Writes
-results.json, README.md with a table, and the figures. Trainings whose results are in
-results.json are not repeated, so that a stopped run goes on.
+heads, everything else equal: patches, their order for a seed, and steps. With 4
+combined heads also the three assignments of labels to hypotheses. Writes results.json,
+README.md with tables, and the figures. Trainings whose results are in results.json are
+not repeated, so that a stopped run goes on.
 """
 
 import argparse
@@ -26,8 +27,10 @@ import keras_mhdeblur as mhd
 from keras_mhdeblur import figures
 from keras_mhdeblur.training.schedules import WarmupHoldCosine
 
-VARIANTS = [(1, False), (2, False), (4, False), (8, False)]
-VARIANTS += [(2, True), (3, True), (4, True), (5, True)]
+# Heads, combined or not, assignment.
+VARIANTS = [(heads, False, "relaxed") for heads in (1, 2, 4, 8)]
+VARIANTS += [(heads, True, "relaxed") for heads in (2, 3, 4, 5)]
+ASSIGNMENTS = [(4, True, "hard"), (4, True, "relaxed"), (4, True, "annealed")]
 NETWORK = {
     "width": 16,
     "encoder_blocks": (1, 1, 2),
@@ -60,17 +63,18 @@ def main():
     options.output.mkdir(parents=True, exist_ok=True)
     path = options.output / "results.json"
     results = json.loads(path.read_text()) if path.exists() else []
-    done = {(r["num_heads"], r["combine_heads"], r["seed"]) for r in results}
+    done = {(*variant(result), result["seed"]) for result in results}
     training = patches(options.photos, TRAINING_PATCHES, crops_per_image=32)
     test = patches(options.held_out, TEST_PATCHES, crops_per_image=1)
     for seed in options.seeds:
-        for num_heads, combine_heads in VARIANTS:
-            if (num_heads, combine_heads, seed) in done:
+        for each in dict.fromkeys(VARIANTS + ASSIGNMENTS):
+            if (*each, seed) in done:
                 continue
             begin = time.monotonic()
-            model = trained(num_heads, combine_heads, seed, training, options.steps)
+            model = trained(*each, seed, training, options.steps)
             scores = mhd.evaluation.evaluate(model, one_by_one(test))
             scores |= {
+                "assignment": each[-1],
                 "seed": seed,
                 "steps": options.steps,
                 "seconds": round(time.monotonic() - begin),
@@ -78,10 +82,11 @@ def main():
             results.append(scores)
             path.write_text(json.dumps(results, indent=1) + "\n")
             print(
-                f"{name(scores)}, seed {seed}: input {scores['input']['psnr']:.3f} "
-                f"mean {scores['mean']['psnr']:.3f} single "
-                f"{scores['single']['psnr']:.3f} best {scores['overall']['psnr']:.3f} "
-                f"dB, {scores['seconds']} s",
+                f"{name(scores)}, {each[-1]}, seed {seed}: "
+                f"input {scores['input']['psnr']:.3f} "
+                f"mean {scores['mean']['psnr']:.3f} "
+                f"single {scores['single']['psnr']:.3f} "
+                f"best {scores['overall']['psnr']:.3f} dB, {scores['seconds']} s",
                 flush=True,
             )
     report(results, options.output)
@@ -106,7 +111,7 @@ def one_by_one(pair):
     return dataset.map(lambda *images: [tf.cast(x, "float32") / 255 for x in images])
 
 
-def trained(num_heads, combine_heads, seed, training, steps):
+def trained(num_heads, combine_heads, assignment, seed, training, steps):
     keras.utils.set_random_seed(seed)
     network = mhd.networks.NAFNet(**NETWORK, num_heads=num_heads)
     model = mhd.Deblurrer(network, combine_heads=combine_heads)
@@ -116,10 +121,14 @@ def trained(num_heads, combine_heads, seed, training, steps):
         beta_2=0.99,
         global_clipnorm=0.01,
     )
-    # A little for the losers: with none, heads die in the first steps, which would be
-    # an ablation of luck.
-    relaxation = 0.05 if num_heads > 1 else 0.0
-    loss = mhd.losses.HypothesisLoss(mhd.losses.L1Loss(), combine_heads, relaxation)
+    options = {
+        "hard": {},
+        # A little for the losers: with none, heads may die in the first steps, which
+        # would make the number of heads an ablation of luck.
+        "relaxed": {"relaxation": 0.05},
+        "annealed": {"assignment": "annealed", "annealing_steps": round(0.4 * steps)},
+    }[assignment if num_heads > 1 else "hard"]
+    loss = mhd.losses.HypothesisLoss(mhd.losses.L1Loss(), combine_heads, **options)
     model.compile(optimizer, loss)
     model.fit(batches(training, seed), epochs=1, steps_per_epoch=steps, verbose=0)
     return model
@@ -138,6 +147,12 @@ def batches(pair, seed):
         )
 
 
+def variant(scores):
+    """Heads, combined or not, and assignment, which was relaxed before it was noted."""
+    assignment = scores.get("assignment", "relaxed")
+    return scores["num_heads"], scores["combine_heads"], assignment
+
+
 def name(scores):
     plural = "s" if scores["num_heads"] > 1 else ""
     combined = ", combined" if scores["combine_heads"] else ""
@@ -147,33 +162,23 @@ def name(scores):
 def report(results, folder):
     """Writes the table and the figures, means over the seeds."""
     seeds = sorted({result["seed"] for result in results})
-    rows, means = [], []
-    for num_heads, combine_heads in VARIANTS:
-        chosen = [
-            result
-            for result in results
-            if (result["num_heads"], result["combine_heads"])
-            == (num_heads, combine_heads)
-        ]
-        if not chosen:
-            continue
-        means.append(mean_over_seeds(chosen))
-        cells = [
-            cell([result[column]["psnr"] for result in chosen])
-            for column in ("mean", "single", "overall")
-        ]
-        # Sorted before they are averaged: which head wins most is chance.
-        usage = np.mean([sorted(result["usage"])[::-1] for result in chosen], axis=0)
-        shares = " ".join(f"{100 * share:.0f}" for share in usage)
-        rows.append(f"| {name(chosen[0])} | {' | '.join(cells)} | {shares} |")
+    groups = {
+        each: [result for result in results if variant(result) == each]
+        for each in VARIANTS + ASSIGNMENTS
+    }
+    groups = {each: group for each, group in groups.items() if group}
+    means = [mean_over_seeds(groups[each]) for each in VARIANTS if each in groups]
     figures.ablation(means).savefig(folder / "heads.png")
     for result in results:
-        if result["seed"] == seeds[0] and result["combine_heads"]:
+        if result["seed"] == seeds[0] and variant(result) in VARIANTS[4:]:
             figures.pairs(result).savefig(folder / f"pairs_{result['num_heads']}.png")
     first = results[0]
     (folder / "README.md").write_text(
         TEXT.format(
-            table="\n".join(rows),
+            heads=rows(
+                {name(groups[v][0]): groups[v] for v in VARIANTS if v in groups}
+            ),
+            assignments=rows({v[-1]: groups[v] for v in ASSIGNMENTS if v in groups}),
             steps=first["steps"],
             options=f"--steps {first['steps']} --seeds {' '.join(map(str, seeds))}",
             input=first["input"]["psnr"],
@@ -184,6 +189,21 @@ def report(results, folder):
             minutes=round(statistics.mean(r["seconds"] for r in results) / 60, 1),
         )
     )
+
+
+def rows(groups):
+    """Rows of a table, from titles to results of all seeds."""
+    lines = []
+    for title, results in groups.items():
+        cells = [
+            cell([result[column]["psnr"] for result in results])
+            for column in ("mean", "single", "overall")
+        ]
+        # Sorted before they are averaged: which head wins most is chance.
+        usage = np.mean([sorted(result["usage"])[::-1] for result in results], axis=0)
+        shares = " ".join(f"{100 * share:.0f}" for share in usage)
+        lines.append(f"| {title} | {' | '.join(cells)} | {shares} |")
+    return "\n".join(lines)
 
 
 def mean_over_seeds(results):
@@ -223,13 +243,22 @@ hypothesis is nearest.
 
 | heads | mean of hypotheses | single | best | usage, sorted |
 | --- | --- | --- | --- | --- |
-{table}
+{heads}
 
 ![PSNR against the number of heads](heads.png)
 
 Pairs of 4 combined heads, first seed:
 
 ![PSNR of pairs of heads](pairs_4.png)
+
+The same 4 combined heads with other assignments of a label to hypotheses: "hard", the
+nearest alone is trained (the paper); "relaxed", the others share 5 % of the gradient,
+as above; "annealed", all are trained at first, by their distance, and after 40 % of the
+steps the nearest alone.
+
+| assignment | mean of hypotheses | single | best | usage, sorted |
+| --- | --- | --- | --- | --- |
+{assignments}
 """
 
 if __name__ == "__main__":

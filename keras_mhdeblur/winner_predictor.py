@@ -80,9 +80,20 @@ class WinnerPredictor(keras.Model):
         return self._deblurrer()
 
     def call(self, images, training=False):
-        heads, features = self._trunk()(images, training=False)
-        features = ops.stop_gradient(crop(features, images, axis=1))
+        heads, features = self.frozen(images)
         return {**self.head(features, training=training), "heads": heads}
+
+    def frozen(self, images):
+        """What is not trained, and may be computed once for many epochs of `head`.
+
+        Args:
+            images: blurry images (B, H, W, C), float in [0, 1].
+
+        Returns:
+            Head images (B, K, H, W, C) and the features (B, H, W, F) that `head` takes.
+        """
+        heads, features = self._trunk()(images, training=False)
+        return heads, ops.stop_gradient(crop(features, images, axis=1))
 
     def compile(self, optimizer="adam", metrics=None, **kwargs):
         """Configures training, as `keras.Model.compile`.
