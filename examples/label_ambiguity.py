@@ -11,7 +11,7 @@ each jitter `nafnet_mh_c`, with its four combined heads, is trained on and asked
 - how sharp they are, in gradient energy relative to the label's,
 - which moment of the exposure each head shows, and how far apart the heads lie.
 
-Needs matplotlib. About half an hour on two CPU cores.
+Needs matplotlib. About half an hour on a CPU core.
 """
 
 import argparse

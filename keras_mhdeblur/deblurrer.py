@@ -34,10 +34,12 @@ class Deblurrer(_Trainer):
             network's `combination`: all of them, or "axes" for two decoders (see
             `combination.pair_indices`).
         select: how `restore` makes one image of the hypotheses when it is not told:
-            "mean", "medoid", "single", a pair of heads (i, j) or a tuple of weights,
-            floats, one per hypothesis.
+            "mean", "medoid", "single", "adaptive", a pair of heads (i, j) or a tuple of
+            weights, floats, one per hypothesis.
         best_pair: the pair of heads (i, j) whose average is best over a validation
             set; what `restore(select="single")` returns. The first pair by default.
+        adaptive_weights: what `restore(select="adaptive")` needs, from
+            `training.fit_adaptive_weights`; None if there are none.
         local_statistics: size in pixels of the training crops, to pool over windows
             of 1.5 times that size at inference (TLC); None for global statistics.
             Training uses global statistics always.
@@ -58,6 +60,7 @@ class Deblurrer(_Trainer):
         combine_heads=True,
         select="mean",
         best_pair=None,
+        adaptive_weights=None,
         local_statistics=None,
         **kwargs,
     ):
@@ -73,6 +76,7 @@ class Deblurrer(_Trainer):
         self.combine_heads = combination if combine_heads else False
         self.select = tuple(select) if isinstance(select, list) else select
         self.best_pair = None if best_pair is None else tuple(best_pair)
+        self.adaptive_weights = adaptive_weights
         self.local_statistics = local_statistics
         inference_network = network
         if local_statistics is not None:
@@ -214,6 +218,7 @@ class Deblurrer(_Trainer):
             "combine_heads": bool(self.combine_heads),
             "select": self.select,
             "best_pair": self.best_pair,
+            "adaptive_weights": self.adaptive_weights,
             "local_statistics": self.local_statistics,
         }
 

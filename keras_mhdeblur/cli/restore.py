@@ -52,7 +52,7 @@ def add_parser(commands):
     add(
         "--select",
         type=_select,
-        metavar="mean|medoid|single|I,J",
+        metavar="mean|medoid|single|adaptive|I,J",
         help="how one image is made of the hypotheses (default: the preset's)",
     )
     add(
@@ -116,13 +116,14 @@ def add_parser(commands):
 
 
 def _select(text):
-    if text in ("mean", "medoid", "single"):
+    if text in ("mean", "medoid", "single", "adaptive"):
         return text
     try:
         i, j = (int(head) for head in text.split(","))
     except ValueError:
         raise argparse.ArgumentTypeError(
-            f"must be mean, medoid, single or two heads such as 0,1, not {text!r}"
+            "must be mean, medoid, single, adaptive or two heads such as 0,1, "
+            f"not {text!r}"
         ) from None
     return i, j
 

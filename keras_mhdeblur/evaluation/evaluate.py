@@ -133,7 +133,7 @@ class _Scorer:
         medoid = selection.medoid_index(heads, self.combine_heads)
         mean = selected = self.protocol.scores(heads.mean(axis=0), sharp)
         if self.model.select != "mean":
-            image = selection.choose(heads, self.model.select, self.model)
+            image = selection.choose(heads, blurry, self.model.select, self.model)
             selected = self.protocol.scores(image, sharp)
         self.rows.append(
             {

@@ -37,9 +37,9 @@ def output_graph(
     Args:
         model: `Deblurrer`.
         output: "selected": the output "image" as `model.select` has it, the mean for
-            "medoid"; "mean", "single", (i, j), i or a weight per hypothesis, as
-            `select` of `restore`; "heads"; "hypotheses"; or "all": the selected
-            image, hypotheses and uncertainty.
+            "medoid" and "adaptive"; "mean", "single", (i, j), i or a weight per
+            hypothesis, as `select` of `restore`; "heads"; "hypotheses"; or "all": the
+            selected image, hypotheses and uncertainty.
         local_statistics: "model" for the model's own; None for global statistics;
             or the size of the training crops in pixels, a number or (height, width),
             for TLC (see `Deblurrer`).
@@ -101,9 +101,10 @@ def image_weights(model, output):
     Raises:
         ValueError: if there is no such output or no such heads.
     """
-    if callable(output) or (isinstance(output, str) and output == "medoid"):
+    chosen_by_image = ("medoid", "adaptive")
+    if callable(output) or (isinstance(output, str) and output in chosen_by_image):
         raise ValueError(
-            "`output` cannot be the medoid or a function: which hypothesis they choose "
+            '`output` cannot be "medoid", "adaptive" or a function: what they choose '
             'depends on the image. Export "hypotheses" or "heads" and choose among '
             f"them. Received: output={output!r}"
         )
@@ -112,7 +113,7 @@ def image_weights(model, output):
             return None
         if output in ("selected", "all"):
             return head_weights(
-                model, "mean" if model.select == "medoid" else model.select
+                model, "mean" if model.select in chosen_by_image else model.select
             )
         if output not in ("mean", "single"):
             raise ValueError(

@@ -17,7 +17,8 @@ class LiteRTModel:
 
     Args:
         path: file that `export.to_litert(model, path, output="heads")` wrote.
-        num_heads, combine_heads, select, best_pair: of the model, see `Deblurrer`.
+        num_heads, combine_heads, select, best_pair, adaptive_weights: of the model, see
+            `Deblurrer`.
         multiple: what its network pads images to.
         bytes_per_pixel: peak memory that it takes.
         local_statistics: with which it was exported.
@@ -38,6 +39,7 @@ class LiteRTModel:
         local_statistics=None,
         select="mean",
         best_pair=None,
+        adaptive_weights=None,
     ):
         try:
             from ai_edge_litert.interpreter import Interpreter
@@ -53,6 +55,7 @@ class LiteRTModel:
         self.context = context_of(local_statistics)
         self.select = tuple(select) if isinstance(select, list) else select
         self.best_pair = None if best_pair is None else tuple(best_pair)
+        self.adaptive_weights = adaptive_weights
         self._interpreter = Interpreter(str(path), num_threads=cores())
         self._run = self._interpreter.get_signature_runner()
         self._input = next(iter(self._run.get_input_details()))

@@ -1,6 +1,7 @@
 """Restores photos."""
 
 import functools
+import operator
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from keras_mhdeblur import scratch
 from keras_mhdeblur.combination import pair_indices
 from keras_mhdeblur.images import Photo, photos_of, write_image
 from keras_mhdeblur.inference import selection, tiling
+from keras_mhdeblur.inference.adaptive import adaptive_bands, adaptive_mean
 from keras_mhdeblur.inference.guard import Guard
 from keras_mhdeblur.inference.heatmap import heat_map
 from keras_mhdeblur.inference.progress import ProgressBar
@@ -38,13 +40,15 @@ def restore(
             alpha is passed through.
         select: how one image is made of the hypotheses; `model.select` by default.
             "mean": their average. "medoid": the one nearest to the average, in MSE
-            before clipping. "single": `model.best_pair`. (i, j): the average of the
-            heads i and j; i: the head i. K' floats that sum to one: the hypotheses'
-            weights. A function of the hypotheses (K', H, W, C), float32 in [0, 1], to
-            an index or an image (H, W, C).
+            before clipping. "single": `model.best_pair`. "adaptive": a mean of the
+            heads whose weights follow what they do at a place, which needs
+            `model.adaptive_weights`. (i, j): the average of the heads i and j; i: the
+            head i. K' floats that sum to one: the hypotheses' weights. A function of
+            the hypotheses (K', H, W, C), float32 in [0, 1], to an index or an image
+            (H, W, C).
         hypotheses: whether to keep the head images, which `result.hypotheses` and
-            `result.uncertainty` need. Without them "mean", "single" and (i, j) cost
-            what a network with a single head costs.
+            `result.uncertainty` need. Without them "mean", "single", (i, j) and weights
+            cost what a network with a single head costs.
         tile: "auto", tile size in pixels, or None: the whole image at once. Tiles
             overlap by twice the size of the training crops and are blended; those
             below 4 to 5 times that size overlap less, and seams may show.
@@ -87,11 +91,14 @@ def restore(
     photos, array = photos_of(image, memory_limit_mb)
 
     runner = model.inference_engine(engine, local_statistics)
-    fold = weights is not None and not hypotheses
+    adaptive = isinstance(select, str) and select == "adaptive"
+    # Whether tiles are blended as one image, not as the head images.
+    single = not hypotheses and (adaptive or weights is not None)
+    fold = single and not adaptive
     function = runner.fold(weights) if fold else runner.heads
     shape = photos[0].values.shape[:2]
     size = tiling.tile_size(
-        tile, shape, runner, memory_limit_mb, 1 if fold else model.num_heads
+        tile, shape, runner, memory_limit_mb, 1 if single else model.num_heads
     )
     rows, columns = (
         tiling.spans(length, size, runner.multiple, runner.context) for length in shape
@@ -110,7 +117,11 @@ def restore(
     budget = scratch.Budget(
         1e6 * memory_limit_mb - sum(photo.values.nbytes for photo in photos)
     )
-    choose = functools.partial(selection.choose, select=select, model=model)
+    choose = None
+    if single:
+        choose = operator.itemgetter(0)
+    elif weights is not None:
+        choose = functools.partial(selection.weighted_mean, weights=weights)
     images, stacks, guards = [], [], []
     for photo in photos:
         guards.append(Guard(rows, columns) if guard else None)
@@ -118,13 +129,17 @@ def restore(
         def run(rows, columns, photo=photo, check=guards[-1]):
             pixels = photo.crop(rows, columns)
             stack = function(pixels)
-            return stack if check is None else check(stack, pixels, rows, columns)
+            if check is not None:
+                stack = check(stack, pixels, rows, columns)
+            if single and adaptive:
+                stack = adaptive_mean(stack, pixels, model.adaptive_weights)[None]
+            return stack
 
         values, heads = _collect(
             tiling.run_tiled(run, shape, rows, columns, on_tile),
             photo,
-            choose=None if weights is None else choose,
-            keep_heads=not fold,
+            choose=choose,
+            keep_heads=not single,
             empty=budget.empty,
         )
         if values is None:
@@ -140,7 +155,12 @@ def restore(
         array=array,
         heads=stacks if hypotheses else None,
         kept=[check.kept for check in guards] if guard else None,
-        facts=selection.Facts(model.num_heads, model.combine_heads, model.best_pair),
+        facts=selection.Facts(
+            model.num_heads,
+            model.combine_heads,
+            model.best_pair,
+            model.adaptive_weights,
+        ),
     )
 
 
@@ -184,21 +204,25 @@ def _chosen(heads, photo, select, model):
         select: as in `restore`, not None.
         model: as of `selection.choose`.
     """
+    height, width = heads.shape[1:3]
     if callable(select):
-        return photo.values_of(selection.choose(heads, select, model))
+        pixels = photo.crop(slice(height), slice(width))
+        return photo.values_of(selection.choose(heads, pixels, select, model))
     weights = selection.head_weights(model, select)
-    if weights is None:
-        weights = selection.medoid_weights(heads, model.combine_heads)
-    values, _ = _collect(
-        (
-            (rows.start, rows.stop, heads[:, rows])
-            for rows in scratch.bands(heads.shape[1])
-        ),
-        photo,
-        choose=functools.partial(selection.weighted_mean, weights=weights),
-        keep_heads=False,
-        empty=functools.partial(scratch.empty, disk=scratch.on_disk(heads)),
-    )
+    if weights is None and select == "adaptive":
+        bands = adaptive_bands(
+            heads, lambda rows: photo.crop(rows, slice(width)), model.adaptive_weights
+        )
+        choose = operator.itemgetter(0)
+    else:
+        if weights is None:
+            weights = selection.medoid_weights(heads, model.combine_heads)
+        bands = (
+            (rows.start, rows.stop, heads[:, rows]) for rows in scratch.bands(height)
+        )
+        choose = functools.partial(selection.weighted_mean, weights=weights)
+    empty = functools.partial(scratch.empty, disk=scratch.on_disk(heads))
+    values, _ = _collect(bands, photo, choose, keep_heads=False, empty=empty)
     return values
 
 

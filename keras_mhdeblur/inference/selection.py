@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_mhdeblur.combination import pair_indices
+from keras_mhdeblur.inference.adaptive import adaptive_mean, check_coefficients
 from keras_mhdeblur.scratch import bands
 
 
@@ -14,6 +15,7 @@ class Facts(NamedTuple):
     num_heads: int
     combine_heads: object
     best_pair: tuple | None
+    adaptive_weights: object
 
 
 def hypothesis_names(num_heads, combine_heads):
@@ -57,7 +59,7 @@ def head_weights(model, select, argument="select"):
 
     Returns:
         (K,) that sum to one, or None where the choice depends on the images
-        ("medoid", a callable).
+        ("medoid", "adaptive", a callable).
 
     Raises:
         ValueError: if there is no such choice or no such heads.
@@ -65,6 +67,9 @@ def head_weights(model, select, argument="select"):
     heads = model.num_heads
     pairs = pair_indices(heads, model.combine_heads)
     if callable(select) or (isinstance(select, str) and select == "medoid"):
+        return None
+    if isinstance(select, str) and select == "adaptive":
+        check_coefficients(model.adaptive_weights, heads, argument)
         return None
     if isinstance(select, str) and select == "mean":
         # The mean over all hypotheses holds every head equally often.
@@ -86,8 +91,9 @@ def head_weights(model, select, argument="select"):
         i, j = (int(head) for head in pair)
     except (TypeError, ValueError):
         raise ValueError(
-            f'`{argument}` must be "mean", "medoid", "single", a pair of heads (i, j), '
-            f"a weight per hypothesis or a callable. Received: {argument}={select!r}"
+            f'`{argument}` must be "mean", "medoid", "single", "adaptive", a pair of '
+            "heads (i, j), a weight per hypothesis or a callable. "
+            f"Received: {argument}={select!r}"
         ) from None
     if not (0 <= i < heads and 0 <= j < heads):
         raise ValueError(
@@ -146,19 +152,20 @@ def select_by(function, hypotheses):
     )
 
 
-def choose(heads, select, model):
+def choose(heads, image, select, model):
     """One image (H, W, C) of the head images (K, H, W, C) by a `select` of `restore`.
 
     Args:
-        heads: head images, or the only one of folded heads.
+        heads: head images.
+        image: the blurry one (H, W, C).
         select: as in `restore`, not None.
         model: `Deblurrer` or `LiteRTModel`, or a `Facts` of it.
     """
-    if len(heads) < model.num_heads:  # folded: it is chosen already
-        return heads[0]
     if callable(select):
         return select_by(select, np.clip(combine(heads, model.combine_heads), 0, 1))
     weights = head_weights(model, select)
+    if weights is None and select == "adaptive":
+        return adaptive_mean(heads, image, model.adaptive_weights)
     if weights is None:
         weights = medoid_weights(heads, model.combine_heads)
     return weighted_mean(heads, weights)

@@ -60,7 +60,8 @@ def litert_from_preset(name, local_statistics="model"):
         file, facts = _cached(_cache_path(known, local_statistics))
     if file is None:
         return None
-    choice = {key: metadata[key] for key in ("select", "best_pair") if key in metadata}
+    choice = ("select", "best_pair", "adaptive_weights")
+    choice = {key: metadata[key] for key in choice if key in metadata}
     try:
         model = LiteRTModel(file, local_statistics=local_statistics, **facts, **choice)
         for select in (model.select, "single"):

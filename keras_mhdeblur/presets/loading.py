@@ -96,6 +96,10 @@ def _build(config, overrides, load_weights, name):
         deblurrer.pop("best_pair", None)
         if not isinstance(deblurrer.get("select"), str):
             deblurrer.pop("select", None)
+    if not load_weights:
+        deblurrer.pop("adaptive_weights", None)
+        if deblurrer.get("select") == "adaptive":
+            deblurrer.pop("select")
     for target, values in ((network, of_network), (deblurrer, of_deblurrer)):
         for key, value in values.items():
             target[key] = keras.saving.serialize_keras_object(value)

@@ -114,6 +114,7 @@ def save_to_preset(
         "weights_dtype": dtype,
         "select": model.select,
         "best_pair": model.best_pair,
+        "adaptive_weights": model.adaptive_weights,
         "local_statistics": model.local_statistics,
         "license": license,
         "license_text": license_text,

@@ -97,6 +97,7 @@ class Engine:
     """Brightens by 0.3: implausible everywhere. Stands for a model and an engine."""
 
     num_heads, combine_heads, select, best_pair = 2, True, "mean", (0, 0)
+    adaptive_weights = None
     multiple, bytes_per_pixel, context = 4, 700, 16
 
     def inference_engine(self, engine, local_statistics):

@@ -14,6 +14,8 @@ from keras_mhdeblur.networks import NAFNet
 from keras_mhdeblur.presets import litert
 
 pytestmark = pytest.mark.usefixtures("without_guard")
+# Of three heads.
+COEFFICIENTS = np.random.default_rng(2).normal(0, 0.3, (3, 10)).tolist()
 
 
 def tiny_model(**kwargs):
@@ -28,7 +30,7 @@ def tiny_model(**kwargs):
 
 @pytest.fixture(scope="module")
 def model():
-    return tiny_model(local_statistics=16)
+    return tiny_model(local_statistics=16, adaptive_weights=COEFFICIENTS)
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +54,7 @@ def preset(model, tmp_path_factory):
         {},
         {"hypotheses": False},
         {"select": "medoid"},
+        {"select": "adaptive", "hypotheses": False},
         {"select": (2, 1), "tile": 32},
         {"local_statistics": None},
     ],
@@ -95,11 +98,14 @@ def test_float16_file_of_a_preset(model, image, tmp_path):
     assert light.select == model.select and light.num_heads == 3
 
 
-def test_single_of_a_preset(preset, model, image):
+def test_choices_of_a_preset(preset, model, image):
     light = litert.litert_from_preset(preset)
-    result = light.restore(image, select="single")
-    expected = model.restore(image, select=(2, 0), engine="keras").image
-    np.testing.assert_allclose(result.image, expected, atol=1e-5)
+    assert light.adaptive_weights == from_preset(preset).adaptive_weights
+    assert from_preset(preset, load_weights=False).adaptive_weights is None
+    for select, same in (("single", (2, 0)), ("adaptive", "adaptive")):
+        result = light.restore(image, select=select)
+        expected = model.restore(image, select=same, engine="keras").image
+        np.testing.assert_allclose(result.image, expected, atol=1e-5)
 
 
 def test_a_preset_without_a_file_has_one_after_the_first_use(tmp_path, image):

@@ -100,7 +100,8 @@ def model():
     for weight in network.weights:
         if weight.path.endswith("gamma") and "norm" not in weight.path:
             weight.assign(0.5 + 0 * weight)
-    return Deblurrer(network)
+    coefficients = np.random.default_rng(0).normal(0, 0.3, (2, 6)).tolist()
+    return Deblurrer(network, adaptive_weights=coefficients)
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +143,7 @@ def test_what_a_large_photo_takes_above_itself():
         """Takes nothing itself: what is left is what `restore` takes."""
 
         num_heads, combine_heads, select, best_pair = 4, True, "mean", (0, 0)
+        adaptive_weights = None
         multiple, bytes_per_pixel, context = 16, 700, 128
 
         def inference_engine(self, engine, local_statistics):
@@ -162,7 +164,7 @@ def test_what_a_large_photo_takes_above_itself():
     assert on_disk(result.image) and peak < 200
 
 
-@pytest.mark.parametrize("select", ["mean", "medoid", (1, 0)])
+@pytest.mark.parametrize("select", ["mean", "medoid", "adaptive", (1, 0)])
 def test_on_disk_as_in_memory(tmp_path, model, select):
     pytest.importorskip("pyvips")
     photo = np.random.default_rng(0).integers(0, 256, (170, 150, 4), "uint8")

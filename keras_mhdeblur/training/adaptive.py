@@ -1,0 +1,101 @@
+"""Fits the weights of `restore(select="adaptive")` to a trained model."""
+
+import itertools
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_mhdeblur.inference import adaptive
+
+_BATCH_SIZE, _RATE = 32, 3e-3
+# Added to squared errors: above 70 dB nothing is gained.
+_FLOOR = 1e-7
+
+
+def fit_adaptive_weights(model, dataset, patches=4096, caution=0.5, epochs=60):
+    """Finds with which weights the heads' mean is nearest to the labels.
+
+    The weights are the softmax of a linear function of what the heads change in a
+    patch (`inference.adaptive`). It is fitted to the mean over patches of the PSNR of
+    the weighted mean; the squared errors of the heads and their products suffice for
+    that, so that the network sees each patch once.
+
+    Args:
+        model: trained `Deblurrer` with several heads; it does not change.
+        dataset: iterable of batches (blurry, sharp), float (B, H, W, C) in [0, 1], of
+            the kind that the model was trained on. Patches of 128x128 are as large as
+            the neighbourhoods that `restore` looks at.
+        patches: how many of them to take, at most.
+        caution: how much more it counts, in dB, when a patch becomes worse than it
+            was; 0 for not at all.
+        epochs: passes over the patches' statistics.
+
+    Returns:
+        Tuple of K tuples of floats, the `adaptive_weights` of `Deblurrer`.
+
+    Raises:
+        ValueError: if the model has one head, or there is no patch.
+
+    Example:
+
+    ```python
+    model.adaptive_weights = fit_adaptive_weights(model, dataset)
+    model.select = "adaptive"
+    ```
+    """
+    if model.num_heads < 2:
+        raise ValueError(
+            "`model` must have several heads. "
+            f"Received: model.num_heads={model.num_heads}"
+        )
+    engine = model.inference_engine()
+    pairs = ((x, y) for batch in dataset for x, y in zip(*map(np.asarray, batch)))
+    values, errors = [], []
+    for blurry, sharp in itertools.islice(pairs, patches):
+        heads = engine.heads(blurry)
+        values.append(adaptive.features(heads, blurry, reach=None)[0, 0])
+        differences = np.stack([*heads, blurry]).reshape(len(heads) + 1, -1)
+        differences = differences - sharp.reshape(1, -1)
+        gram = differences @ differences.T / sharp.size
+        # Of the blurry image its own error only.
+        errors.append([*gram[:-1, :-1].ravel(), gram[-1, -1]])
+    if not values:
+        raise ValueError("`dataset` must hold at least one patch. Received: none")
+    values, errors = np.array(values), np.array(errors, "float32")
+    mean, scale = values.mean(axis=0), values.std(axis=0) + 1e-6
+    layer = keras.layers.Dense(
+        model.num_heads, activation="softmax", kernel_initializer="zeros"
+    )
+    steps = epochs * -(-len(values) // _BATCH_SIZE)
+    fit = keras.Sequential([keras.Input(mean.shape), layer])
+    fit.compile(
+        keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(_RATE, steps)),
+        _WeightedMeanLoss(caution),
+    )
+    fit.fit(
+        (values - mean) / scale, errors, _BATCH_SIZE, epochs, verbose=0, shuffle=False
+    )
+    kernel, bias = layer.get_weights()
+    kernel = kernel.T / scale
+    coefficients = np.column_stack([kernel, bias - kernel @ mean])
+    return tuple(tuple(float(f"{c:.6g}") for c in row) for row in coefficients)
+
+
+class _WeightedMeanLoss(keras.losses.Loss):
+    """Logarithm of the squared error of the heads' weighted mean, per patch.
+
+    Labels are rows of the K^2 mean products of the heads' errors, and the squared error
+    of the blurry patch; predictions are the K weights.
+    """
+
+    def __init__(self, caution):
+        super().__init__()
+        self.caution = caution
+
+    def call(self, y_true, y_pred):
+        heads = y_pred.shape[-1]
+        gram = ops.reshape(y_true[:, :-1], (-1, heads, heads))
+        error = ops.einsum("bk,bkl,bl->b", y_pred, gram, y_pred)
+        error, blurry = ops.log(error + _FLOOR), ops.log(y_true[:, -1] + _FLOOR)
+        return error + self.caution * ops.relu(error - blurry)

@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+
+from keras_mhdeblur.inference import adaptive
+from keras_mhdeblur.training import fit_adaptive_weights
+
+
+class Model:
+    """Two heads: the photo, and a bold one that adds what is hidden in its blue."""
+
+    num_heads = 2
+
+    def inference_engine(self):
+        return self
+
+    def heads(self, image):
+        return np.stack([image, image + image[..., 2:]])
+
+
+def batches(count=16):
+    """Bold is right where it changes much, and wrong where it changes little."""
+    rng = np.random.default_rng(0)
+    for _ in range(count):
+        blurry = rng.uniform(0, 1, (8, 32, 32, 3)).astype("float32")
+        blurry[:4, ..., 2] *= 0.01
+        sharp = blurry.copy()
+        sharp[4:] += sharp[4:, ..., 2:]
+        yield blurry, sharp
+
+
+def errors(coefficients):
+    model, result = Model(), []
+    for blurry, sharp in zip(*map(np.concatenate, zip(*batches()))):
+        restored = adaptive.adaptive_mean(model.heads(blurry), blurry, coefficients)
+        result.append(np.square(restored - sharp).mean())
+    return np.array(result).reshape(-1, 2, 4).mean(axis=(0, 2))
+
+
+def test_finds_the_rule():
+    coefficients = fit_adaptive_weights(Model(), batches(), epochs=150)
+    assert np.shape(coefficients) == (2, 6)
+    small, large = errors(coefficients)
+    mean_small, mean_large = errors(np.zeros((2, 6)))
+    assert small < 0.2 * mean_small and large < 0.2 * mean_large
+
+
+def test_the_same_again():
+    first, second = (fit_adaptive_weights(Model(), batches(), epochs=2) for _ in "12")
+    assert first == second
+
+
+def test_caution_makes_careful():
+    """Bold is right by half on average, and by how much does not show."""
+    rng = np.random.default_rng(1)
+    blurry = rng.uniform(0, 1, (256, 16, 16, 3)).astype("float32")
+    share = rng.uniform(-0.5, 1.5, (256, 1, 1, 1)).astype("float32")
+    patches = [(blurry, blurry + share * blurry[..., 2:])]
+    values = adaptive.features(Model().heads(blurry[0]), blurry[0])
+    weights = [
+        adaptive.block_weights(
+            values, fit_adaptive_weights(Model(), patches, caution=caution)
+        )[0, 0, 1]
+        for caution in (0, 2)
+    ]
+    assert 0.4 < weights[0] < 0.6 and weights[1] < weights[0] - 0.05
+
+
+def test_patches_are_limited():
+    def endless():
+        while True:
+            yield from batches()
+
+    fit_adaptive_weights(Model(), endless(), patches=12, epochs=1)
+
+
+def test_refusals():
+    one = Model()
+    one.num_heads = 1
+    with pytest.raises(ValueError, match="several heads.*num_heads=1"):
+        fit_adaptive_weights(one, batches())
+    with pytest.raises(ValueError, match="at least one patch.*none"):
+        fit_adaptive_weights(Model(), [])
