@@ -60,7 +60,9 @@ def features(heads, image, reach=REACH):
 def check_coefficients(coefficients, num_heads, argument):
     """ValueError unless there are `coefficients` for so many heads."""
     num_features = 2 * num_heads + num_heads * (num_heads - 1) // 2
-    found = None if coefficients is None else np.shape(coefficients)
+    found = None
+    if coefficients is not None:
+        found = np.asarray(coefficients, "float32").shape
     if found != (num_heads, num_features + 1):
         raise ValueError(
             f'`{argument}="adaptive"` needs a model with `adaptive_weights`, '
