@@ -38,11 +38,11 @@ class Deblurrer(_Trainer):
             weights, floats, one per hypothesis.
         best_pair: the pair of heads (i, j) whose average is best over a validation
             set; what `restore(select="single")` returns. The first pair by default.
-        adaptive_weights: what `restore(select="adaptive")` needs, from
-            `training.fit_adaptive_weights`; None if there are none.
         local_statistics: size in pixels of the training crops, to pool over windows
             of 1.5 times that size at inference (TLC); None for global statistics.
             Training uses global statistics always.
+        adaptive_weights: what `restore(select="adaptive")` needs, from
+            `training.fit_adaptive_weights`; None if there are none.
 
     Example:
 
@@ -60,8 +60,8 @@ class Deblurrer(_Trainer):
         combine_heads=True,
         select="mean",
         best_pair=None,
-        adaptive_weights=None,
         local_statistics=None,
+        adaptive_weights=None,
         **kwargs,
     ):
         # The layers cast for themselves: the blurry image reaches the heads unrounded.
@@ -76,8 +76,8 @@ class Deblurrer(_Trainer):
         self.combine_heads = combination if combine_heads else False
         self.select = tuple(select) if isinstance(select, list) else select
         self.best_pair = None if best_pair is None else tuple(best_pair)
-        self.adaptive_weights = adaptive_weights
         self.local_statistics = local_statistics
+        self.adaptive_weights = adaptive_weights
         inference_network = network
         if local_statistics is not None:
             inference_network = network.with_local_statistics(local_statistics)
@@ -218,8 +218,8 @@ class Deblurrer(_Trainer):
             "combine_heads": bool(self.combine_heads),
             "select": self.select,
             "best_pair": self.best_pair,
-            "adaptive_weights": self.adaptive_weights,
             "local_statistics": self.local_statistics,
+            "adaptive_weights": self.adaptive_weights,
         }
 
     @classmethod

@@ -155,9 +155,9 @@ def _neighbourhood(sums, reach):
     """Sums over the blocks up to `reach` away, in both directions."""
     for axis in (1, 2):
         size = sums.shape[axis]
-        index = np.arange(size)
-        start = np.maximum(index - (size if reach is None else reach), 0)
-        stop = np.minimum(index + (size if reach is None else reach) + 1, size)
+        far = size if reach is None else reach
+        start = np.maximum(np.arange(size) - far, 0)
+        stop = np.minimum(np.arange(size) + far + 1, size)
         total = np.insert(np.cumsum(sums, axis=axis, dtype="float64"), 0, 0, axis=axis)
         sums = total.take(stop, axis=axis) - total.take(start, axis=axis)
     return sums
