@@ -34,6 +34,7 @@ _FIELDS = (
     "paper",
     "training_data",
     "scores",
+    "cost",
     "source",
 )
 
@@ -50,6 +51,7 @@ def save_to_preset(
     paper=None,
     training_data=None,
     scores=None,
+    cost=None,
     source=None,
     card=None,
     recipe=None,
@@ -75,6 +77,7 @@ def save_to_preset(
         paper: address of the paper.
         training_data: what it was trained on, and the data's licences.
         scores: dict of results.
+        cost: dict of what restoring takes, which `benchmarks/inference.py` measures.
         source: dict about the file that the weights were converted from: its "file"
             name, its "sha256" and anything else.
         card: text of the model card, README.md; written from the above when None.
@@ -121,6 +124,7 @@ def save_to_preset(
         "paper": paper,
         "training_data": training_data,
         "scores": scores,
+        "cost": cost,
         "source": source,
         **metadata,
     }

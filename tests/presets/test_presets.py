@@ -130,6 +130,7 @@ def test_metadata_and_texts(make_model, tmp_path):
         license="Apache-2.0",
         training_data="GoPro",
         scores={"gopro": {"psnr_mean": 31.5}},
+        cost={"seconds_per_megapixel": 1.5},
         recipe=recipe,
         results={"images": []},
         hardware="2 cores",
@@ -137,6 +138,7 @@ def test_metadata_and_texts(make_model, tmp_path):
     metadata = json.loads((folder / "metadata.json").read_text())
     assert metadata["keras_version"] == keras.__version__
     assert metadata["scores"]["gopro"]["psnr_mean"] == 31.5
+    assert metadata["cost"] == {"seconds_per_megapixel": 1.5}
     assert metadata["hardware"] == "2 cores"
     assert metadata["parameters"] == make_model().count_params()
     assert set(metadata["files"]) == {path.name for path in folder.iterdir()} - {
