@@ -275,6 +275,12 @@ def _load_engine(options):
     return model, {**keras_engine, "engine": "litert"}
 
 
+def megapixels(height, width):
+    """The size of a photo in words, two digits of it or all before the point."""
+    count = height * width / 1e6
+    return f"{count:.0f} megapixels" if count >= 10 else f"{count:.2g} megapixels"
+
+
 def _restore_file(model, path, target, options, engine, bar):
     """Restores one photo; returns remarks on it, a line each."""
     from keras_mhdeblur.images import check_format, read_image
@@ -288,8 +294,9 @@ def _restore_file(model, path, target, options, engine, bar):
 
     def show(done, total):
         if done == 0 and total > 1:
-            text = f"{printable(path.name)}: {height * width / 1e6:.2g} megapixels"
-            text += f" in {total} tiles"
+            text = (
+                f"{printable(path.name)}: {megapixels(height, width)} in {total} tiles"
+            )
             if options.tile == "auto":
                 text += f" (--memory-limit-mb {options.memory_limit_mb})"
             if on_disk(photo.values):
