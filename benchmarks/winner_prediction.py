@@ -25,7 +25,7 @@ from keras import ops
 from named_pairs import named_pair
 
 import keras_mhdeblur as mhd
-from keras_mhdeblur.assignment import BLOCK, block_mse, pairwise_mse
+from keras_mhdeblur.assignment import BLOCK
 from keras_mhdeblur.cli.common import recipe_path
 from keras_mhdeblur.metrics import finite_psnr
 from keras_mhdeblur.training import recipes
@@ -75,25 +75,19 @@ def main():
 
 def computed_once(predictor, dataset, count):
     """Features (N, H, W, F) of at least `count` patches, and what they predict."""
-    combine = predictor.deblurrer.combine_heads
-    columns = []
+    features, errors = [], {"image": [], "blocks": []}
     seen = 0
     for blurry, sharp in dataset:
-        heads, features = predictor.frozen(blurry)
-        differences = heads - ops.expand_dims(sharp, 1)
-        row = (
-            features,
-            pairwise_mse(differences, combine),
-            block_mse(differences, combine),
-        )
-        columns.append([np.asarray(value) for value in row])
+        heads, found = predictor.frozen(blurry)
         # Features are of the order of the photo's values.
-        columns[-1][0] = columns[-1][0].astype("float16")
+        features.append(np.asarray(found).astype("float16"))
+        for name, values in predictor.squared_errors(heads, sharp).items():
+            errors[name].append(np.asarray(values))
         seen += len(sharp)
         if seen >= count:
             break
-    features, image, blocks = (np.concatenate(column) for column in zip(*columns))
-    return features, {"image": image, "blocks": blocks}
+    errors = {name: np.concatenate(values) for name, values in errors.items()}
+    return np.concatenate(features), errors
 
 
 def predictor_metrics():
@@ -132,9 +126,8 @@ def scores(predictor, blurry, sharp):
 
     Without the guard, which takes none of the hypotheses.
     """
-    combine = predictor.deblurrer.combine_heads
     heads = predictor(blurry)["heads"]
-    winners = ops.argmin(block_mse(heads - sharp[:, None], combine), axis=-1)[0]
+    winners = ops.argmin(predictor.squared_errors(heads, sharp)["blocks"], axis=-1)[0]
     blurry, sharp = blurry[0], sharp[0]
     # Of every block's winner a label per pixel.
     winners = np.kron(winners, np.ones((BLOCK, BLOCK), int))

@@ -95,6 +95,24 @@ class WinnerPredictor(keras.Model):
         heads, features = self._trunk()(images, training=False)
         return heads, ops.stop_gradient(crop(features, images, axis=1))
 
+    def squared_errors(self, heads, labels):
+        """What the winners are found by: mean squared errors of the hypotheses.
+
+        Args:
+            heads: head images (B, K, H, W, C).
+            labels: sharp images (B, H, W, C).
+
+        Returns:
+            Dictionary of those of the "image" (B, K') and of its "blocks"
+            (B, ceil(H/16), ceil(W/16), K').
+        """
+        combine = self.deblurrer.combine_heads
+        errors = heads - ops.expand_dims(labels, 1)
+        return {
+            "image": pairwise_mse(errors, combine),
+            "blocks": block_mse(errors, combine),
+        }
+
     def compile(self, optimizer="adam", metrics=None, **kwargs):
         """Configures training, as `keras.Model.compile`.
 
@@ -180,12 +198,7 @@ class WinnerPredictor(keras.Model):
 
     def _errors_and_logits(self, y, y_pred):
         """Squared errors of the hypotheses, and logits, of the image and of blocks."""
-        combine = self.deblurrer.combine_heads
-        errors = y_pred["heads"] - ops.expand_dims(y, 1)
-        squares = {
-            "image": pairwise_mse(errors, combine),
-            "blocks": block_mse(errors, combine),
-        }
+        squares = self.squared_errors(y_pred["heads"], y)
         return squares, {name: y_pred[name] for name in squares}
 
     def _probabilities(self, image, output):

@@ -204,10 +204,10 @@ def _chosen(heads, photo, select, model):
         select: as in `restore`, not None.
         model: as of `selection.choose`.
     """
-    height, width = heads.shape[1:3]
     if callable(select):
-        pixels = photo.crop(slice(height), slice(width))
-        return photo.values_of(selection.choose(heads, pixels, select, model))
+        image = selection.select_by(select, heads, model.combine_heads)
+        return photo.values_of(image)
+    height, width = heads.shape[1:3]
     weights = selection.head_weights(model, select)
     if weights is None and select == "adaptive":
         bands = adaptive_bands(

@@ -138,8 +138,9 @@ def medoid_index(heads, combine_heads):
     return int(np.argmin([gram[i, i] + 2 * gram[i, j] + gram[j, j] for i, j in pairs]))
 
 
-def select_by(function, hypotheses):
-    """Image (H, W, C) that a user's function makes of hypotheses (K', H, W, C)."""
+def select_by(function, heads, combine_heads):
+    """Image (H, W, C) that a user's function makes of head images' hypotheses."""
+    hypotheses = np.clip(combine(heads, combine_heads), 0, 1)
     choice = np.asarray(function(hypotheses))
     if choice.shape == hypotheses.shape[1:] and choice.dtype.kind == "f":
         return choice.astype("float32")
@@ -162,7 +163,7 @@ def choose(heads, image, select, model):
         model: `Deblurrer` or `LiteRTModel`, or a `Facts` of it.
     """
     if callable(select):
-        return select_by(select, np.clip(combine(heads, model.combine_heads), 0, 1))
+        return select_by(select, heads, model.combine_heads)
     weights = head_weights(model, select)
     if weights is None and select == "adaptive":
         return adaptive_mean(heads, image, model.adaptive_weights)
