@@ -15,6 +15,8 @@ from .photo_paths import find_photos
 
 # So many photos tell the ranges of activations; more take long and tell no more.
 CALIBRATION_PHOTOS = 32
+# `export.graphs.KINDS`, whose import takes seconds.
+_KINDS = ("selected", "mean", "single", "adaptive", "heads", "hypotheses", "all")
 
 
 def add_parser(commands):
@@ -45,7 +47,7 @@ def add_parser(commands):
         dest="kind",
         type=_kind,
         default="selected",
-        metavar="selected|mean|single|I,J|I|heads|hypotheses|all",
+        metavar="selected|mean|single|adaptive|I,J|I|heads|hypotheses|all",
         help="one image, as `restore` selects it, by its name or by its heads; the "
         "head images; the hypotheses; or image, hypotheses and uncertainty (default: "
         "%(default)s)",
@@ -104,7 +106,7 @@ def add_parser(commands):
 
 
 def _kind(text):
-    if text in ("selected", "mean", "single", "heads", "hypotheses", "all"):
+    if text in _KINDS:
         return text
     try:
         heads = tuple(int(head) for head in text.split(","))
@@ -112,8 +114,8 @@ def _kind(text):
         heads = ()
     if len(heads) not in (1, 2):
         raise argparse.ArgumentTypeError(
-            "must be selected, mean, single, heads, hypotheses, all, a head such as 0 "
-            f"or two such as 0,1, not {text!r}"
+            f"must be {', '.join(_KINDS)}, a head such as 0 or two such as 0,1, not "
+            f"{text!r}"
         )
     return heads if len(heads) == 2 else heads[0]
 

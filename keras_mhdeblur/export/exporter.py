@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from keras_mhdeblur.export.files import written_aside
-from keras_mhdeblur.export.graphs import check_size, image_weights, output_graph
+from keras_mhdeblur.export.graphs import check_size, image_select, output_graph
 from keras_mhdeblur.export.parity import compare, comparison_images
 from keras_mhdeblur.export.tracing import check_traceable
 
@@ -58,7 +58,7 @@ def export_file(
     """
     check_traceable(model)
     check_path(path, suffix)
-    image_weights(model, output)
+    image_select(model, output)
     check_size(size)
     require(packages, install)
     images = comparison_images(photo, size)

@@ -4,12 +4,13 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_mhdeblur.export.adaptive import AdaptiveMean
 from keras_mhdeblur.inference.selection import head_weights
 from keras_mhdeblur.layers import HeadCombination
 from keras_mhdeblur.spelling import did_you_mean
 
 # What `output` can be besides heads and pairs of them.
-KINDS = ("selected", "mean", "single", "heads", "hypotheses", "all")
+KINDS = ("selected", "mean", "single", "adaptive", "heads", "hypotheses", "all")
 INPUT_NAME = "images"
 # `local_statistics` of an export: those of the model.
 OWN = "model"
@@ -31,13 +32,13 @@ def output_graph(
 
     It shares the model's weights but for the output convolution of an image, which
     is folded now (`RestorationNetwork.with_folded_heads`): a graph of one image
-    costs what the network with a single head costs. Of several stages only the
-    final one is an output.
+    costs what the network with a single head costs, but for "adaptive", whose weights
+    depend on all heads. Of several stages only the final one is an output.
 
     Args:
         model: `Deblurrer`.
         output: "selected": the output "image" as `model.select` has it, the mean for
-            "medoid" and "adaptive"; "mean", "single", (i, j), i or a weight per
+            "medoid"; "mean", "single", "adaptive", (i, j), i or a weight per
             hypothesis, as `select` of `restore`; "heads"; "hypotheses"; or "all": the
             selected image, hypotheses and uncertainty.
         local_statistics: "model" for the model's own; None for global statistics;
@@ -59,7 +60,7 @@ def output_graph(
     graph(images)["uncertainty"]  # (B, H, W)
     ```
     """
-    weights = image_weights(model, output)
+    select = image_select(model, output)
     check_size(size)
     shape = (*(size or (None, None)), getattr(model.network, "image_channels", 3))
     if batch is not None and not _is_positive(batch):
@@ -70,16 +71,21 @@ def output_graph(
     images = keras.Input(shape, batch, "float32", name=INPUT_NAME)
 
     kind = output if isinstance(output, str) else "pair"
-    if kind not in ("heads", "hypotheses", "all"):
-        if hasattr(network, "with_folded_heads"):
-            network, weights = network.with_folded_heads(weights), np.ones(1)
+    # Those of "adaptive" depend on the image, too.
+    weights = None if select is None else head_weights(model, select)
+    if weights is not None and kind != "all" and hasattr(network, "with_folded_heads"):
+        network, weights = network.with_folded_heads(weights), np.ones(1)
     heads = network(images)
     heads = heads[0] if isinstance(heads, (list, tuple)) else heads
     values = {}
     if kind == "heads":
         values["heads"] = heads
-    if weights is not None:
-        values["image"] = ops.clip(_weighted(heads, weights), 0, 1)
+    if select is not None:
+        if weights is None:
+            image = AdaptiveMean(model.adaptive_weights)(heads, images)
+        else:
+            image = _weighted(heads, weights)
+        values["image"] = ops.clip(image, 0, 1)
     if kind in ("hypotheses", "all"):
         combine = HeadCombination(model.combine_heads, dtype="float32")
         values["hypotheses"] = ops.clip(combine(heads), 0, 1)
@@ -88,40 +94,40 @@ def output_graph(
     return keras.Model(images, values, name=model.network.name)
 
 
-def image_weights(model, output):
-    """Weights of the heads whose sum is the output "image".
+def image_select(model, output):
+    """How the output "image" is chosen among the heads.
 
     Args:
         model: `Deblurrer`.
         output: as in `output_graph`.
 
     Returns:
-        (K,) that sum to one, or None where there is no image among the outputs.
+        A valid `select` of `restore` other than "medoid" and functions, or None where
+        there is no image among the outputs.
 
     Raises:
         ValueError: if there is no such output or no such heads.
     """
-    chosen_by_image = ("medoid", "adaptive")
-    if callable(output) or (isinstance(output, str) and output in chosen_by_image):
+    if callable(output) or (isinstance(output, str) and output == "medoid"):
         raise ValueError(
-            '`output` cannot be "medoid", "adaptive" or a function: what they choose '
-            'depends on the image. Export "hypotheses" or "heads" and choose among '
-            f"them. Received: output={output!r}"
+            '`output` cannot be "medoid" or a function: what they choose depends on '
+            'the image. Export "hypotheses" or "heads" and choose among them. '
+            f"Received: output={output!r}"
         )
+    select = output
     if isinstance(output, str):
         if output in ("heads", "hypotheses"):
             return None
-        if output in ("selected", "all"):
-            return head_weights(
-                model, "mean" if model.select in chosen_by_image else model.select
-            )
-        if output not in ("mean", "single"):
+        if output not in KINDS:
             raise ValueError(
-                '`output` must be "selected", "mean", "single", a pair of heads '
-                '(i, j), a head i, "heads", "hypotheses" or "all".'
+                '`output` must be "selected", "mean", "single", "adaptive", a pair of '
+                'heads (i, j), a head i, "heads", "hypotheses" or "all".'
                 f"{did_you_mean(output, KINDS)} Received: output={output!r}"
             )
-    return head_weights(model, output, "output")
+        if output in ("selected", "all"):
+            select = "mean" if model.select == "medoid" else model.select
+    head_weights(model, select, "output")
+    return select
 
 
 def inference_network(model, local_statistics=OWN):

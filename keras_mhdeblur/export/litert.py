@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_mhdeblur.export.exporter import ExportError, export_file
-from keras_mhdeblur.export.graphs import INPUT_NAME, OWN, check_size
+from keras_mhdeblur.export.graphs import INPUT_NAME, OWN, check_size, image_select
 from keras_mhdeblur.export.parity import EXACT, Bound, crop_or_mirror, pixels_of
 from keras_mhdeblur.export.tracing import write_saved_model
 from keras_mhdeblur.inference.litert_model import cores
@@ -44,8 +44,8 @@ def to_litert(
     Args:
         model: `Deblurrer`.
         path: path of the file, ending in .tflite.
-        output: "selected", "mean", "single", (i, j), i, "heads", "hypotheses" or
-            "all", see `output_graph`.
+        output: "selected", "mean", "single", "adaptive", (i, j), i, "heads",
+            "hypotheses" or "all", see `output_graph`.
         local_statistics: size of the training crops for TLC, None for global
             statistics, "model" for the model's own, see `output_graph`.
         size: None, or (H, W) to which the input is fixed, with a batch of one, as
@@ -57,7 +57,9 @@ def to_litert(
             ranges are taken from each image (dynamic range quantization).
             "full_int8": activations are integers too, with ranges taken from
             `representative_data`; input and output stay float32, as do operators
-            that LiteRT has no integers for. A deblurrer loses much by it.
+            that LiteRT has no integers for. A deblurrer loses much by it. Where the
+            model selects "adaptive", "selected" is the mean: energies from 1e-8 to 1
+            do not fit into 8 bits.
         representative_data: for "full_int8": blurry images of the kind to be
             restored, some dozens: paths, or arrays as `restore` takes them.
         photo: the photo to compare with, a path or an array; one comes with the
@@ -89,6 +91,14 @@ def to_litert(
             f"other. Received: weights={weights!r}, "
             f"representative_data={representative_data!r}"
         )
+    if weights == "full_int8" and image_select(model, output) == "adaptive":
+        if output != "selected":
+            raise ValueError(
+                '`output` must be without the adaptive mean for weights="full_int8", '
+                'which has no place for its statistics: "mean" or "hypotheses", say. '
+                f"Received: output={output!r}"
+            )
+        output = "mean"
     check_size(size)
     samples = _samples(representative_data, size)
     return export_file(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_mhdeblur.export.graphs import OWN, image_weights
+from keras_mhdeblur.export.graphs import OWN, image_select
 from keras_mhdeblur.images import read_image, to_float
 from keras_mhdeblur.inference import selection
 from keras_mhdeblur.inference.keras_engine import KerasEngine
@@ -184,18 +184,20 @@ def compare(model, run, images, *, output, local_statistics, **facts):
     if isinstance(local_statistics, list):
         local_statistics = tuple(local_statistics)
     engine = KerasEngine.of(model, local_statistics)
-    weights = image_weights(model, output)
-    several = isinstance(output, str) and output in ("heads", "hypotheses", "all")
-    keras_run = engine.heads if several else engine.fold(weights)
+    select = image_select(model, output)
+    weights = None if select is None else selection.head_weights(model, select)
+    folded = weights is not None and output != "all"
+    keras_run = engine.fold(weights) if folded else engine.heads
     comparisons = []
     for image in images:
         found, ms = _timed(lambda image=image: run(images=image[None]))
 
         def expected(image=image, names=tuple(found)):
             heads = keras_run(image)
+            if folded:
+                return {"image": np.clip(heads[0], 0, 1)}
             return {
-                name: _expected(name, heads, weights, model.combine_heads)
-                for name in names
+                name: _expected(name, heads, image, select, model) for name in names
             }
 
         right, keras_ms = _timed(expected)
@@ -216,18 +218,16 @@ def compare(model, run, images, *, output, local_statistics, **facts):
     return report
 
 
-def _expected(name, heads, weights, combine_heads):
-    """An output by name of head images (K, H, W, C), or of the folded one."""
+def _expected(name, heads, image, select, model):
+    """An output by name of the head images (K, H, W, C) of a blurry image."""
     if name == "heads":
         return heads
     if name == "uncertainty":
-        return selection.uncertainty(heads, combine_heads)
+        return selection.uncertainty(heads, model.combine_heads)
     if name == "hypotheses":
-        images = selection.combine(heads, combine_heads)
+        images = selection.combine(heads, model.combine_heads)
     else:
-        images = (
-            heads[0] if len(heads) == 1 else selection.weighted_mean(heads, weights)
-        )
+        images = selection.choose(heads, image, select, model)
     return np.clip(images, 0, 1)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from keras_mhdeblur.export.files import written_aside
-from keras_mhdeblur.export.graphs import INPUT_NAME, OWN, image_weights, output_graph
+from keras_mhdeblur.export.graphs import INPUT_NAME, OWN, image_select, output_graph
 from keras_mhdeblur.export.image_files import restore_file, to_integer
 from keras_mhdeblur.export.parity import EXACT, compare, comparison_images
 from keras_mhdeblur.export.tracing import check_traceable, trace
@@ -37,8 +37,9 @@ def to_saved_model(
       uint8, and `uncertainty` (B, H, W), float32, both as in `output_graph`.
 
     `image` and `png_bytes` are the image that `output` chooses, at the cost of a
-    network with one head. Images are restored whole, not in tiles. Arrays of photos
-    exceed what gRPC's clients receive by default, 4 MB; most files do not.
+    network with one head (of all heads for "adaptive"). Images are restored whole, not
+    in tiles. Arrays of photos exceed what gRPC's clients receive by default, 4 MB;
+    most files do not.
 
     "serving_bytes" takes JPEG, PNG, BMP and GIF (its first frame), images of
     different sizes in one request. A PNG's 16 bits, gray and alpha are kept; colour
@@ -48,7 +49,8 @@ def to_saved_model(
     Args:
         model: `Deblurrer` of RGB images.
         path: folder of the model's versions.
-        output: "selected", "mean", "single", (i, j) or i, see `output_graph`.
+        output: "selected", "mean", "single", "adaptive", (i, j) or i, see
+            `output_graph`.
         local_statistics: as in `output_graph`.
         version: the version's number, from 1.
         warm_up_sizes: sizes (height, width) of images that the server runs through
@@ -74,9 +76,10 @@ def to_saved_model(
     ```
     """
     check_traceable(model)
-    if image_weights(model, output) is None or output == "all":
+    if image_select(model, output) is None or output == "all":
         raise ValueError(
-            '`output` must be one image: "selected", "mean", "single", (i, j) or i. '
+            '`output` must be one image: "selected", "mean", "single", "adaptive", '
+            "(i, j) or i. "
             "All hypotheses have a signature of their own. "
             f"Received: output={output!r}"
         )

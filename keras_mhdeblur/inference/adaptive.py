@@ -16,7 +16,7 @@ REACH = 4
 # Rows of an image that are worked on at a time, and those beside them that matter.
 _BAND, _MARGIN = 16 * BLOCK, (REACH + 1) * BLOCK
 # Added to energies before logarithms: a change by 1/40 of a level of 255.
-_FLOOR = 1e-8
+FLOOR = 1e-8
 
 
 def features(heads, image, reach=REACH):
@@ -48,12 +48,12 @@ def features(heads, image, reach=REACH):
     counts = _block_sums(np.ones_like(rows[:1]), (BLOCK // 4, BLOCK))
     means = _neighbourhood(sums, reach) / _neighbourhood(counts, reach)
     products, gradient = means[: len(first)], means[len(first) :]
-    energy = products[first == second] + _FLOOR
+    energy = products[first == second] + FLOOR
     pairs = first != second
     correlation = products[pairs] / np.sqrt(
         energy[first[pairs]] * energy[second[pairs]]
     )
-    values = [np.log(energy), np.log(gradient + _FLOOR), correlation]
+    values = [np.log(energy), np.log(gradient + FLOOR), correlation]
     return np.moveaxis(np.concatenate(values), 0, -1).astype("float32")
 
 

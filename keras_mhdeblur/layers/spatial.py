@@ -32,10 +32,7 @@ class PadToMultiple(keras.layers.Layer):
 
     def call(self, x):
         for axis, old in enumerate(ops.shape(x)[1:3], 1):
-            # The size of a tensor: LiteRT infers that, but nothing from arithmetic
-            # with sizes (see `static_shapes`).
-            cells = ops.arange(old)[:: self.multiple]
-            new = ops.shape(ops.tile(cells, self.multiple))[0]
+            new = padded_size(old, self.multiple)
             if self.mode == "reflect":
                 indices = _mirrored_indices(old, new)
             else:
@@ -56,6 +53,15 @@ class PadToMultiple(keras.layers.Layer):
             "multiple": self.multiple,
             "mode": self.mode,
         }
+
+
+def padded_size(size, multiple):
+    """The least multiple that is not less than `size`.
+
+    It is the size of a tensor: LiteRT infers that, but nothing from arithmetic with
+    sizes (see `static_shapes`).
+    """
+    return ops.shape(ops.tile(ops.arange(size)[::multiple], multiple))[0]
 
 
 def _mirrored_indices(size, padded_size):

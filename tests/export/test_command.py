@@ -85,7 +85,7 @@ def test_saved_model(preset, photos, tmp_path, capfd):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--output-kind", "medoid"], "must be selected, mean, single, heads"),
+        (["--output-kind", "medoid"], "must be selected, mean, single, adaptive"),
         (["--size", "64"], "must be a height and a width"),
         (["--size", "0x64"], "must be a positive number"),
         (["--weights", "int4"], "invalid choice"),

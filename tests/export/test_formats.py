@@ -73,6 +73,13 @@ def test_network(kind, images, tmp_path):
     assert names == {"image", "hypotheses", "uncertainty"}
 
 
+@pytest.mark.parametrize("format", ["onnx", "openvino"])  # LiteRT: tests/networks
+def test_adaptive_mean(model, format, images, tmp_path):
+    weights = np.random.default_rng(0).normal(0, 0.5, (3, 10)).tolist()
+    model = Deblurrer(model.network, select="adaptive", adaptive_weights=weights)
+    assert check(model, format, images, tmp_path, "selected") == {"image"}
+
+
 def test_windows_of_local_attention_in_onnx(images, tmp_path):
     """Their number is a quotient rounded up, without the negative numbers of Python."""
     network = Restormer(4, (1,), 0, (1,), num_heads=1)
@@ -177,6 +184,16 @@ def test_smaller_weights(wide, photo, images, tmp_path):
     assert sizes["int8"] < 0.7 * sizes["float32"]
     assert losses["float32"] > 110 > losses["float16"] > losses["int8"] + 5
     assert losses["int8"] > losses["full_int8"]
+
+
+def test_integers_have_no_adaptive_mean(photo, tmp_path):
+    network = NAFNet(4, (1,), 1, (1,), num_heads=2)
+    model = Deblurrer(network, select="adaptive", adaptive_weights=np.ones((2, 6)))
+    options = {"weights": "full_int8", "representative_data": [photo], "photo": photo}
+    report = export.to_litert(model, tmp_path / "model.tflite", **options)
+    assert report.output == "mean"
+    with pytest.raises(ValueError, match="no place.*Received: output='all'"):
+        export.to_litert(model, tmp_path / "all.tflite", "all", **options)
 
 
 class Bare(keras.layers.Layer):

@@ -53,6 +53,20 @@ def test_outputs_are_those_of_restore(model, images):
         np.testing.assert_allclose(found, result.image, atol=1e-5)
 
 
+@pytest.mark.parametrize("size", [(1, 1), (7, 40), (48, 33), (160, 176)])
+def test_adaptive_mean(model, images, size):
+    shape = (3, 10)
+    weights = np.random.default_rng(0).normal(0, 0.5, shape).tolist()
+    model = Deblurrer(model.network, select="adaptive", adaptive_weights=weights)
+    image = images(2, *size)
+    expected = model.restore(image, tile=None, engine="keras").image
+    mean = model.restore(image, select="mean", tile=None, engine="keras").image
+    assert np.abs(expected - mean).max() > 1e-2
+    for output in "selected", "adaptive", "all":
+        found = arrays(output_graph(model, output), image)["image"]
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
 def test_uncombined_heads(images):
     network = NAFNet(4, (1,), 1, (1,), num_heads=3)
     model = Deblurrer(network, combine_heads=False, select=(1, 1))
@@ -99,6 +113,7 @@ def test_fixed_shape(model):
     [
         ({"output": "medoid"}, "depends on the image.*Received: output='medoid'"),
         ({"output": np.argmax}, "depends on the image"),
+        ({"output": "adaptive"}, "`output=.adaptive.` needs a model with"),
         ({"output": "hypothesis"}, "Did you mean 'hypotheses'.*output='hypothesis'"),
         ({"output": (0, 3)}, r"heads from 0 to 2. Received: output=\(0, 3\)"),
         ({"output": True}, "Received: output=True"),
