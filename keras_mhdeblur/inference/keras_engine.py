@@ -1,5 +1,6 @@
 """Runs a model in Keras, without tracing it for every image size."""
 
+import math
 import weakref
 
 import keras
@@ -28,7 +29,8 @@ class KerasEngine:
     read the model's weights at every call, so training in between is seen.
 
     Attributes:
-        multiple: what the network pads images to.
+        multiple: what tiles begin and end at multiples of: what the network pads
+            images to, and windows that it cuts them into.
         bytes_per_pixel: estimate of the network's peak memory.
         context: pixels of a tile's border that only serve those further inside.
     """
@@ -62,13 +64,14 @@ class KerasEngine:
         self.context = context_of(local_statistics)
         constant, slope = _PEAK_BYTES.get(type(network).__name__, (2500, 0))
         self.bytes_per_pixel = constant + slope * getattr(network, "width", 0)
-        self.multiple = max(
-            (
+        self.multiple = math.lcm(
+            *(
                 layer.multiple
                 for layer in network.layers
                 if isinstance(layer, PadToMultiple)
             ),
-            default=1,
+            # Tiles have the windows that the image has.
+            *(getattr(network, "attention_window", None) or ()),
         )
         self._heads = self._folded = None
 

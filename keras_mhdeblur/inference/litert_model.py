@@ -19,7 +19,7 @@ class LiteRTModel:
         path: file that `export.to_litert(model, path, output="heads")` wrote.
         num_heads, combine_heads, select, best_pair, adaptive_weights: of the model, see
             `Deblurrer`.
-        multiple: what its network pads images to.
+        multiple: what tiles begin and end at multiples of, see `KerasEngine`.
         bytes_per_pixel: peak memory that it takes.
         local_statistics: with which it was exported.
 

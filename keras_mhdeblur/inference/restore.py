@@ -1,6 +1,7 @@
 """Restores photos."""
 
 import functools
+import math
 import operator
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from keras_mhdeblur.inference.guard import Guard
 from keras_mhdeblur.inference.heatmap import heat_map
 from keras_mhdeblur.inference.progress import ProgressBar
 from keras_mhdeblur.inference.shifts import shift_map
+
+# What the command takes before its first photo: Python, its libraries and the model.
+_RUNTIME_BYTES = 100e6
 
 
 def restore(
@@ -52,12 +56,13 @@ def restore(
         tile: "auto", tile size in pixels, or None: the whole image at once. Tiles
             overlap by twice the size of the training crops and are blended; those
             below 4 to 5 times that size overlap less, and seams may show.
-        memory_limit_mb: for "auto", the memory in MB that the network's activations
-            and the tiles that are blended may take, by an estimate. On top come the
-            image, the result and, with `hypotheses`, the head images (12 bytes per
-            head and pixel): as much in memory, and what exceeds it in files of the
-            temporary folder (TMPDIR), see `images.read_image`. A `select` that is a
-            function is given all hypotheses in memory.
+        memory_limit_mb: the memory in MB that may be taken beside the image, by an
+            estimate, for "auto": by the runtime, the network's activations, the tiles
+            that are blended, the result and, with `hypotheses`, the head images (12
+            bytes per head and pixel). Of the latter two a quarter of the limit is in
+            memory, and what exceeds it in files of the temporary folder (TMPDIR). The
+            smallest tile may take more, Keras takes 600 MB more for itself, and a
+            `select` that is a function is given all hypotheses in memory.
         local_statistics: size in pixels of the training crops for TLC, None for
             global statistics; "model": as the model has it.
         engine: what computes. "keras": Keras, on its devices. "litert": LiteRT, about
@@ -97,8 +102,22 @@ def restore(
     fold = single and not adaptive
     function = runner.fold(weights) if fold else runner.heads
     shape = photos[0].values.shape[:2]
+    if not memory_limit_mb > 0:
+        raise ValueError(
+            "`memory_limit_mb` must be positive. "
+            f"Received: memory_limit_mb={memory_limit_mb}"
+        )
+    kept = sum(photo.values.nbytes for photo in photos)
+    if not single:
+        kept += len(photos) * model.num_heads * math.prod(shape) * 12
+    kept = min(kept, 1e6 * memory_limit_mb / 4)
+    budget = scratch.Budget(kept)
     size = tiling.tile_size(
-        tile, shape, runner, memory_limit_mb, 1 if single else model.num_heads
+        tile,
+        shape,
+        runner,
+        1e6 * memory_limit_mb - kept - _RUNTIME_BYTES,
+        1 if single else model.num_heads,
     )
     rows, columns = (
         tiling.spans(length, size, runner.multiple, runner.context) for length in shape
@@ -114,9 +133,6 @@ def restore(
 
         on_tile()
 
-    budget = scratch.Budget(
-        1e6 * memory_limit_mb - sum(photo.values.nbytes for photo in photos)
-    )
     choose = None
     if single:
         choose = operator.itemgetter(0)

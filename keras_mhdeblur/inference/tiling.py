@@ -27,7 +27,7 @@ def context_of(local_statistics):
     return FADE if local_statistics is None else int(np.max(local_statistics))
 
 
-def tile_size(tile, shape, engine, memory_limit_mb, num_images):
+def tile_size(tile, shape, engine, memory, num_images):
     """Tile size in pixels for an image, a multiple of the network's.
 
     Args:
@@ -35,8 +35,8 @@ def tile_size(tile, shape, engine, memory_limit_mb, num_images):
         shape: (H, W) of the image.
         engine: what computes: its `multiple`, which the network pads to, and
             `bytes_per_pixel`, which its activations take.
-        memory_limit_mb: memory in MB for the network's activations and for the band of
-            tiles that are blended, for "auto".
+        memory: bytes for the network's activations and for the band of tiles that are
+            blended, for "auto". The smallest tile may take more.
         num_images: images that the engine makes of a tile.
 
     Returns:
@@ -49,20 +49,15 @@ def tile_size(tile, shape, engine, memory_limit_mb, num_images):
     if tile is None:
         return max(shape)
     if isinstance(tile, str) and tile == "auto":
-        if not memory_limit_mb > 0:
-            raise ValueError(
-                "`memory_limit_mb` must be positive. "
-                f"Received: memory_limit_mb={memory_limit_mb}"
-            )
-        limit = memory_limit_mb * 1e6
+        memory = max(memory, 0)
         band = 3 * num_images * _BAND_BYTES
-        if math.prod(shape) * (engine.bytes_per_pixel + band) <= limit:
+        if math.prod(shape) * (engine.bytes_per_pixel + band) <= memory:
             return max(shape)
         # A smaller one would be border for the most part.
         smallest = 4 * (engine.context + FADE)
         # Activations of size^2, and a band of size times the image's width.
         half = 0.5 * band * shape[1] / engine.bytes_per_pixel
-        size = (half**2 + limit / engine.bytes_per_pixel) ** 0.5 - half
+        size = (half**2 + memory / engine.bytes_per_pixel) ** 0.5 - half
         return max(smallest, int(size)) // multiple * multiple
     if not isinstance(tile, (int, np.integer)) or tile < 2 * multiple:
         raise ValueError(

@@ -113,8 +113,9 @@ class TransposedAttention(_Branch):
         x: (B, H, W, C).
         window_size: None for attention over the whole image, or the window (height,
             width) of local attention (TLC, see `LocalAveragePooling2D`): the maps
-            are cut into windows that cover the image evenly, each attends by itself,
-            and where two overlap the mean of them counts.
+            are cut into windows side by side, of which the last ends with the image
+            (`layers.windows`), each attends by itself, and where two overlap the mean
+            of them counts.
 
     Output: (B, H, W, C).
 

@@ -6,11 +6,12 @@ from keras_mhdeblur.layers.static_shapes import reshape
 
 
 def window_starts(size, window):
-    """Where windows start that cover an axis evenly, and their size.
+    """Where windows start that cover an axis, and their size.
 
-    They are as many as are needed side by side; each but the last starts a fixed step
-    after the one before it, the last ends with the axis. No position is in more than
-    two of them.
+    They lie side by side from the first position on, but for the last, which ends with
+    the axis: a tile that begins and ends with windows of an image has the same ones.
+    (TLC's own code spreads the overlap of the last one over all.) No position is in
+    more than two of them.
 
     Args:
         size: size of the axis, a number or a scalar tensor.
@@ -21,13 +22,9 @@ def window_starts(size, window):
     """
     # Sizes of tensors: where the axis' size is known, JAX has them as numbers, and
     # LiteRT infers them, but nothing from arithmetic with sizes (see `static_shapes`).
-    count = ops.shape(ops.arange(size)[::window])[0]
+    starts = ops.arange(size)[::window]
     window = ops.shape(ops.arange(size)[:window])[0]
-    last = size - window
-    gaps = ops.maximum(count - 1, 1)
-    # Rounded up without negative numbers, whose quotients are others in ONNX.
-    step = (last + gaps - 1) // gaps
-    return ops.minimum(ops.arange(count) * step, last), window
+    return ops.minimum(starts, size - window), window
 
 
 def cut_windows(x, grid):

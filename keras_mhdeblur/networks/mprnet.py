@@ -55,9 +55,10 @@ class MPRNet(RestorationNetwork):
         image_channels: C.
         local_statistics: None, or the size in pixels (one number or height and width)
             of the crops the network was trained on: channel attention then pools over
-            windows of 1.5 times what it saw then, in patches as in whole images,
-            instead of over all it sees (TLC, see `LocalAveragePooling2D`). Meant for
-            inference; weights do not change.
+            windows of 1.5 times what it saw then instead of over all it sees (TLC, see
+            `LocalAveragePooling2D`), and no stage cuts the image into patches, so that
+            a tile of an image is restored as the image is. Meant for inference;
+            weights do not change.
 
     Example:
 
@@ -99,10 +100,14 @@ class MPRNet(RestorationNetwork):
         concat = layer(layers.Concatenate, name="concat")
         down = layer(layers.AveragePooling2D, 2, name="down")  # bilinear
         up = layer(BilinearUpsampling2D, name="up")
-        split_rows = layer(SplitHalves, 1, name="split_rows")
-        split_columns = layer(SplitHalves, 2, name="split_columns")
-        join_rows = layer(JoinHalves, 1, name="join_rows")
-        join_columns = layer(JoinHalves, 2, name="join_columns")
+        split_rows, join_rows = SplitHalves(1), JoinHalves(1)
+        split_columns, join_columns = SplitHalves(2), JoinHalves(2)
+        if local_statistics is not None:
+            # What happens at a place must not depend on where the image is cut.
+            # Layers in their places, so that all others stay in their order.
+            split_rows, join_rows, split_columns, join_columns = (
+                layers.Identity() for _ in range(4)
+            )
         pad = layer(PadToMultiple, MULTIPLE, "reflect", name="pad")
         crop = layer(CropStack, name="crop")
 

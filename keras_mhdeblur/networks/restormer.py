@@ -43,8 +43,9 @@ class Restormer(RestorationNetwork):
         image_channels: C.
         local_statistics: None, or the size in pixels (one number or height and width)
             of the crops the network was trained on: attention then runs in windows of
-            1.5 times that size instead of over the whole image (TLC, see
-            `TransposedAttention`). Meant for inference; weights do not change.
+            1.5 times that size, `attention_window`, instead of over the whole image
+            (TLC, see `TransposedAttention`). Meant for inference; weights do not
+            change.
 
     Example:
 
@@ -78,6 +79,15 @@ class Restormer(RestorationNetwork):
             )
         lowest = len(num_blocks) - 1
         multiple = 2**lowest
+        windows = [None] * len(num_blocks)
+        if local_statistics is not None:
+            # Those of higher levels are made of the lowest one's, so that windows of
+            # all levels begin at the same places of the image.
+            height, width = local_window(local_statistics, lowest, multiple)
+            windows = [
+                (height << lowest - level, width << lowest - level)
+                for level in range(len(num_blocks))
+            ]
 
         # === Layers ===
         layer = layer_factory(_share_layers_of)
@@ -87,13 +97,12 @@ class Restormer(RestorationNetwork):
             return layer(layers.Conv2D, channels, kernel_size, **arguments)(x)
 
         def blocks(x, count, level, prefix):
-            window = local_window(local_statistics, level, multiple)
             heads = attention_heads[level]
             arguments = (x.shape[-1], heads, ffn_expansion, use_bias, norm)
             for index in range(count):
                 name = f"{prefix}_block_{index}"
                 block = layer(TransformerBlock, *arguments, name=name)
-                x = block(x, window_size=window)
+                x = block(x, window_size=windows[level])
             return x
 
         # === Functional model ===
@@ -131,6 +140,7 @@ class Restormer(RestorationNetwork):
         self.num_heads = num_heads
         self.image_channels = image_channels
         self.local_statistics = crop_size(local_statistics)
+        self.attention_window = windows[0]
 
     def get_config(self):
         return {

@@ -25,7 +25,7 @@ from keras_mhdeblur.presets.files import (
 from keras_mhdeblur.presets.zoo import builtin_presets, find_preset
 
 # Changes when files in the caches of users would no longer be right.
-_FORMAT = 2
+_FORMAT = 3
 # LiteRT's peak memory per pixel against Keras': 1079 to 730 bytes with `nafnet_mh_c`,
 # the same from 0.3 to 2.6 megapixels.
 _MEMORY = 1.5

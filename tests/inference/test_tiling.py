@@ -127,31 +127,63 @@ def test_tiles_of_a_convolutional_network_have_no_seams(model, image):
 def test_auto_tiles_only_above_the_memory_limit():
     engine = types.SimpleNamespace(multiple=16, bytes_per_pixel=676, context=96)
 
-    def size(shape, limit_mb):  # 700 bytes per pixel with the band, 724 with heads
-        return tiling.tile_size("auto", shape, engine, limit_mb, 1)
+    def size(shape, megabytes):  # 700 bytes per pixel with the band, 724 with heads
+        return tiling.tile_size("auto", shape, engine, 1e6 * megabytes, 1)
 
     assert size((1000, 1000), 700) == 1000
     tile = size((1000, 1001), 700)
     assert tile % 16 == 0 and tile < 1000
     assert 676 * tile**2 + 24 * tile * 1001 <= 700e6 < 676 * (tile + 16) ** 2 + 24e6
-    assert tiling.tile_size("auto", (1000, 1000), engine, 700, 2) < 1000
-    assert size((9000, 9000), 1) == 640  # the smallest: 4 (96 + 64)
+    assert tiling.tile_size("auto", (1000, 1000), engine, 700e6, 2) < 1000
+    for megabytes in 1, 0, -50:
+        assert size((9000, 9000), megabytes) == 640  # the smallest: 4 (96 + 64)
+
+
+def test_tiles_of_all_networks_have_no_seams(kind, images):
+    """Where a change of the image reaches all of it, tiles can but come close."""
+    model = Deblurrer(kind.small(), local_statistics=32)
+    photo = images(1, 96, 300)[0]
+    whole = model.restore(photo, tile=None, engine="keras").hypotheses
+    tiled = model.restore(photo, tile=192, engine="keras").hypotheses
+    assert np.abs(tiled - whole).max() < 2e-3
+
+
+class Engine:
+    """Takes nothing itself: what is left is what `restore` takes."""
+
+    num_heads, combine_heads, select, best_pair = 4, True, "mean", (0, 0)
+    adaptive_weights = None
+    multiple, bytes_per_pixel, context = 16, 700, 32
+
+    def inference_engine(self, engine, local_statistics):
+        return self
+
+    def fold(self, weights):
+        self.largest = 0
+
+        def run(image):
+            self.largest = max(self.largest, image[..., 0].size)
+            return image[None]
+
+        return run
+
+
+@pytest.mark.parametrize("limit", [450, 900])
+def test_the_limit_is_for_all_that_is_taken_beside_the_photo(limit):
+    """Runtime and activations, which this engine does not take, arrays that it does."""
+    engine = Engine()
+    photo = np.full((3000, 4000, 3), 77, "uint8")
+    tracemalloc.start()
+    try:
+        restore(engine, photo, hypotheses=False, guard=False, memory_limit_mb=limit)
+        peak = tracemalloc.get_traced_memory()[1] / 1e6
+    finally:
+        tracemalloc.stop()
+    total = peak + 700e-6 * engine.largest + 100
+    assert 0.8 * limit < total < limit
 
 
 def test_what_a_large_photo_takes_above_itself():
-    class Engine:
-        """Takes nothing itself: what is left is what `restore` takes."""
-
-        num_heads, combine_heads, select, best_pair = 4, True, "mean", (0, 0)
-        adaptive_weights = None
-        multiple, bytes_per_pixel, context = 16, 700, 128
-
-        def inference_engine(self, engine, local_statistics):
-            return self
-
-        def fold(self, weights):
-            return lambda image: image[None]
-
     photo = np.full((6000, 8000, 3), 77, "uint8")
     tracemalloc.start()
     try:

@@ -49,10 +49,13 @@ def test_local_windows_are_one_and_a_half_of_what_was_seen_in_training(
 
     monkeypatch.setattr(channel_attention, "average_pool", recording)
     network(images(1, 24, 32))
-    # The patches of stage 1 and 2 are images of the batch.
+    # Without TLC the patches of stage 1 and 2 are images of the batch.
+    whole, seen[:] = list(seen), []
+    network.with_local_statistics(None)(images(1, 24, 32))
     assert {shape[0] for shape, _ in seen} == {1, 2, 4}
-    assert len(seen) == 34
-    for (_, height, width, _), window in seen:
+    assert len(seen) == len(whole) == 34
+    for ((batch, *_), window), ((_, height, width, _), no_window) in zip(whole, seen):
+        assert batch == 1 and no_window is None
         assert window == (3 * height // 2, 3 * width // 2)
 
 
