@@ -5,8 +5,8 @@ python benchmarks/inference.py [PRESET ...] [--engines keras litert ...] [--size
 python benchmarks/inference.py PRESET --operators
 
 Every engine and network is a process of its own; they run in turns, so that rows can be
-compared. The single image that `restore` makes (folded heads, no TLC) is timed on the
-photo that comes with the package; its GMACs are counted in TensorFlow's graph. "of
+compared. The mean of the hypotheses (folded heads, no TLC) is timed on the photo that
+comes with the package; its GMACs are counted in TensorFlow's graph. "of
 peak" is the share of what a large float32 matrix product reaches in the same run, "dB"
 the PSNR of an engine's image to Keras'. Presets without weights have random ones.
 
@@ -247,7 +247,7 @@ def prepare(name, folder, engines, size):
     for engine in {engine.partition("-")[0] for engine in engines} - {"keras"}:
         path = f"{folder}/{name}{SUFFIXES[engine]}"
         mhd.export.export_as(
-            model, path, engine, local_statistics=None, size=(size, size)
+            model, path, engine, output="mean", local_statistics=None, size=(size, size)
         )
     return json.dumps({"macs": count_macs(function), "parameters": parameters})
 

@@ -168,6 +168,22 @@ def images():
     return make
 
 
+@pytest.fixture(scope="session")
+def adaptive():
+    """Network to a `Deblurrer` whose image is an adaptive mean, of random weights."""
+    from keras_mhdeblur import Deblurrer
+
+    def make(network, **options):
+        heads = network.num_head_images
+        weights = np.random.default_rng(0).normal(
+            0, 0.5, (heads, heads * (heads + 3) // 2 + 1)
+        )
+        options["adaptive_weights"] = weights.tolist()
+        return Deblurrer(network, select="adaptive", **options)
+
+    return make
+
+
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory):
     """Keeps exported models out of the cache of whoever runs the tests."""

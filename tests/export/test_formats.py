@@ -74,9 +74,8 @@ def test_network(kind, images, tmp_path):
 
 
 @pytest.mark.parametrize("format", ["onnx", "openvino"])  # LiteRT: tests/networks
-def test_adaptive_mean(model, format, images, tmp_path):
-    weights = np.random.default_rng(0).normal(0, 0.5, (3, 10)).tolist()
-    model = Deblurrer(model.network, select="adaptive", adaptive_weights=weights)
+def test_adaptive_mean(model, adaptive, format, images, tmp_path):
+    model = adaptive(model.network)
     assert check(model, format, images, tmp_path, "selected") == {"image"}
 
 
@@ -186,9 +185,8 @@ def test_smaller_weights(wide, photo, images, tmp_path):
     assert losses["int8"] > losses["full_int8"]
 
 
-def test_integers_have_no_adaptive_mean(photo, tmp_path):
-    network = NAFNet(4, (1,), 1, (1,), num_heads=2)
-    model = Deblurrer(network, select="adaptive", adaptive_weights=np.ones((2, 6)))
+def test_integers_have_no_adaptive_mean(model, adaptive, photo, tmp_path):
+    model = adaptive(model.network)
     options = {"weights": "full_int8", "representative_data": [photo], "photo": photo}
     report = export.to_litert(model, tmp_path / "model.tflite", **options)
     assert report.output == "mean"

@@ -54,10 +54,8 @@ def test_outputs_are_those_of_restore(model, images):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 40), (48, 33), (160, 176)])
-def test_adaptive_mean(model, images, size):
-    shape = (3, 10)
-    weights = np.random.default_rng(0).normal(0, 0.5, shape).tolist()
-    model = Deblurrer(model.network, select="adaptive", adaptive_weights=weights)
+def test_adaptive_mean(model, adaptive, images, size):
+    model = adaptive(model.network)
     image = images(2, *size)
     expected = model.restore(image, tile=None, engine="keras").image
     mean = model.restore(image, select="mean", tile=None, engine="keras").image

@@ -157,8 +157,8 @@ def test_choice_of_image_and_statistics(model, tmp_path):
 
 
 @pytest.mark.slow
-def test_every_network(kind, images, tmp_path):
-    model = Deblurrer(kind.small(), local_statistics=(8, 12))
+def test_every_network(kind, adaptive, images, tmp_path):
+    model = adaptive(kind.small(), local_statistics=(8, 12))
     assert to_saved_model(model, tmp_path, photo=images(1, 16, 24)[0]).passed
     integers = np.rint(255 * images(2, 21, 30)).astype("uint8")
     loaded = tf.saved_model.load(str(tmp_path / "1"))
@@ -167,6 +167,18 @@ def test_every_network(kind, images, tmp_path):
     np.testing.assert_allclose(
         found["hypotheses"] / 255, expected.hypotheses, rtol=0, atol=0.51 / 255
     )
+
+
+def test_adaptive_mean(model, adaptive, images, tmp_path):
+    model = adaptive(model.network)
+    assert to_saved_model(model, tmp_path, photo=images(1, 16, 24)[0]).passed
+    found = run(
+        tf.saved_model.load(str(tmp_path / "1")),
+        "serving_default",
+        images=images(2, 21, 30),
+    )
+    expected = model.restore(images(2, 21, 30), tile=None)
+    np.testing.assert_allclose(found["image"], expected.image, atol=1e-5)
 
 
 def test_versions_are_not_replaced(model, served_folder):

@@ -10,23 +10,22 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from PIL import Image
 
-from keras_mhdeblur import Deblurrer, export
+from keras_mhdeblur import export
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "restore_tiles.py"
 
 
 @pytest.fixture(scope="module")
-def adaptive(model):
+def model(model, adaptive):
     """Its image is an adaptive mean, as that of `nafnet_mh_c`."""
-    weights = np.random.default_rng(0).normal(0, 0.5, (3, 10)).tolist()
-    return Deblurrer(model.network, select="adaptive", adaptive_weights=weights)
+    return adaptive(model.network)
 
 
 @pytest.fixture(scope="module")
-def tile_file(adaptive, tmp_path_factory):
+def tile_file(model, tmp_path_factory):
     path = tmp_path_factory.mktemp("tiles") / "tile.tflite"
-    export.to_litert(adaptive, path, size=(96, 80))
+    export.to_litert(model, path, size=(96, 80))
     return path
 
 
@@ -45,13 +44,13 @@ def test_tiles_cover_the_image(size):
     np.testing.assert_allclose(found, image / 2, atol=1e-6)
 
 
-def test_example(adaptive, images, tile_file, tmp_path):
+def test_example(model, images, tile_file, tmp_path):
     """The middle of a photo of one tile; more photos are more tiles."""
     photo = np.uint8(255 * images(1, 96, 80)[0])
     Image.fromarray(photo).save(tmp_path / "photo.png")
     run = [sys.executable, EXAMPLE, tile_file, tmp_path / "photo.png"]
     subprocess.run([*run, tmp_path / "out.png"], check=True, capture_output=True)
-    expected = adaptive.restore(photo, engine="keras").image
+    expected = model.restore(photo, engine="keras").image
     found = np.asarray(Image.open(tmp_path / "out.png"))
     assert np.abs(found.astype(int) - expected).max() <= 1
 

@@ -171,12 +171,10 @@ def exported(kind, network, local):
     return network if kind.cls is MPRNet else local
 
 
-def test_litert_plans_memory_ahead(exported, images, stages, tmp_path):
+def test_litert_plans_memory_ahead(exported, adaptive, images, tmp_path):
     """Before it runs, LiteRT knows the sizes of all tensors."""
     path = tmp_path / "model.tflite"
-    model = Deblurrer(exported, select="adaptive")
-    shape = (model.num_heads, model.num_heads * (model.num_heads + 3) // 2 + 1)
-    model.adaptive_weights = np.random.default_rng(0).normal(0, 0.1, shape)
+    model = adaptive(exported)
     export.to_litert(model, path, "all", photo=images(1, 16, 24)[0])
     interpreter = Interpreter(
         str(path),
