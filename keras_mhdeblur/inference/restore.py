@@ -91,6 +91,11 @@ def restore(
     result.save_uncertainty("uncertainty.png")
     ```
     """
+    if not memory_limit_mb > 0:
+        raise ValueError(
+            "`memory_limit_mb` must be positive. "
+            f"Received: memory_limit_mb={memory_limit_mb}"
+        )
     select = model.select if select is None else select
     weights = selection.head_weights(model, select)
     photos, array = photos_of(image, memory_limit_mb)
@@ -102,25 +107,16 @@ def restore(
     fold = single and not adaptive
     function = runner.fold(weights) if fold else runner.heads
     shape = photos[0].values.shape[:2]
-    if not memory_limit_mb > 0:
-        raise ValueError(
-            "`memory_limit_mb` must be positive. "
-            f"Received: memory_limit_mb={memory_limit_mb}"
-        )
-    kept = sum(photo.values.nbytes for photo in photos)
-    if not single:
-        kept += len(photos) * model.num_heads * math.prod(shape) * 12
-    kept = min(kept, 1e6 * memory_limit_mb / 4)
-    budget = scratch.Budget(kept)
-    size = tiling.tile_size(
-        tile,
-        shape,
-        runner,
-        1e6 * memory_limit_mb - kept - _RUNTIME_BYTES,
-        1 if single else model.num_heads,
+    for_results, for_tiles = _shares(
+        1e6 * memory_limit_mb, photos, 0 if single else model.num_heads
+    )
+    budget = scratch.Budget(for_results)
+    sizes = tiling.tile_shape(
+        tile, shape, runner, for_tiles, 1 if single else model.num_heads
     )
     rows, columns = (
-        tiling.spans(length, size, runner.multiple, runner.context) for length in shape
+        tiling.spans(length, size, runner.multiple, runner.context)
+        for length, size in zip(shape, sizes)
     )
     count = len(photos) * len(rows) * len(columns)
     bar = ProgressBar(count) if progress and not callable(progress) else None
@@ -178,6 +174,17 @@ def restore(
             model.adaptive_weights,
         ),
     )
+
+
+def _shares(memory, photos, num_heads):
+    """Bytes for the results and head images of photos, and bytes for their tiles."""
+    results = sum(
+        photo.values.nbytes + num_heads * math.prod(photo.values.shape[:2]) * 12
+        for photo in photos
+    )
+    # The rest of them goes to disk, so that tiles do not become all border.
+    results = min(results, memory / 4)
+    return results, memory - results - _RUNTIME_BYTES
 
 
 def _collect(bands, photo, choose, keep_heads, empty):

@@ -1,5 +1,6 @@
 """Photos larger than memory: overlapping tiles, blended in bands of rows."""
 
+import itertools
 import math
 
 import numpy as np
@@ -27,44 +28,66 @@ def context_of(local_statistics):
     return FADE if local_statistics is None else int(np.max(local_statistics))
 
 
-def tile_size(tile, shape, engine, memory, num_images):
-    """Tile size in pixels for an image, a multiple of the network's.
+def tile_shape(tile, shape, engine, memory, num_images):
+    """Height and width of the tiles of an image, multiples of the network's.
 
     Args:
-        tile: None (the whole image at once), a number of pixels, or "auto".
+        tile: None (the whole image at once), a number of pixels, or "auto": of the
+            tiles that fit into memory those with the fewest pixels in all.
         shape: (H, W) of the image.
-        engine: what computes: its `multiple`, which the network pads to, and
-            `bytes_per_pixel`, which its activations take.
+        engine: what computes: its `multiple`, which the network pads to, its `context`,
+            and `bytes_per_pixel`, which its activations take.
         memory: bytes for the network's activations and for the band of tiles that are
-            blended, for "auto". The smallest tile may take more.
+            blended, for "auto". The smallest tiles may take more.
         num_images: images that the engine makes of a tile.
 
     Returns:
-        A number; the image is not tiled if it is no smaller than H and W.
+        (height, width); the image is not tiled if they are no smaller than H and W.
 
     Raises:
         ValueError: if `tile` is anything else or too small for the network.
     """
     multiple = engine.multiple
     if tile is None:
-        return max(shape)
+        return shape
     if isinstance(tile, str) and tile == "auto":
-        memory = max(memory, 0)
         band = 3 * num_images * _BAND_BYTES
         if math.prod(shape) * (engine.bytes_per_pixel + band) <= memory:
-            return max(shape)
-        # A smaller one would be border for the most part.
-        smallest = 4 * (engine.context + FADE)
-        # Activations of size^2, and a band of size times the image's width.
-        half = 0.5 * band * shape[1] / engine.bytes_per_pixel
-        size = (half**2 + memory / engine.bytes_per_pixel) ** 0.5 - half
-        return max(smallest, int(size)) // multiple * multiple
+            return shape
+        grids = list(
+            itertools.product(*(_divisions(length, engine) for length in shape))
+        )
+        fitting = [
+            (rows * height * columns * width, (height, width))
+            for (rows, height), (columns, width) in grids
+            if height * (width * engine.bytes_per_pixel + shape[1] * band) <= memory
+        ]
+        if fitting:
+            return min(fitting)[1]
+        return tuple(size for _, size in grids[-1])
     if not isinstance(tile, (int, np.integer)) or tile < 2 * multiple:
         raise ValueError(
             f'`tile` must be None, "auto" or a number of pixels of at least '
             f"{2 * multiple}. Received: tile={tile!r}"
         )
-    return int(tile) + -int(tile) % multiple
+    size = int(tile) + -int(tile) % multiple
+    return size, size
+
+
+def _divisions(length, engine):
+    """Yields numbers of tiles along an axis and their size, from one tile onwards."""
+    multiple = engine.multiple
+    overlap = (2 * engine.context + FADE) // multiple * multiple
+    # A smaller one would be border for the most part.
+    smallest = 4 * (engine.context + FADE) // multiple * multiple
+    size = length + -length % multiple
+    yield 1, size
+    count = 2
+    while size > smallest:
+        size = (length + (count - 1) * overlap) / count
+        size = max(math.ceil(size / multiple) * multiple, smallest)
+        yield count, size
+        count += 1
 
 
 def spans(size, tile, multiple, context):

@@ -1,4 +1,5 @@
 import io
+import math
 import tracemalloc
 import types
 
@@ -127,16 +128,38 @@ def test_tiles_of_a_convolutional_network_have_no_seams(model, image):
 def test_auto_tiles_only_above_the_memory_limit():
     engine = types.SimpleNamespace(multiple=16, bytes_per_pixel=676, context=96)
 
-    def size(shape, megabytes):  # 700 bytes per pixel with the band, 724 with heads
-        return tiling.tile_size("auto", shape, engine, 1e6 * megabytes, 1)
+    def sizes(shape, megabytes):  # 700 bytes per pixel with the band, 772 with heads
+        return tiling.tile_shape("auto", shape, engine, 1e6 * megabytes, 1)
 
-    assert size((1000, 1000), 700) == 1000
-    tile = size((1000, 1001), 700)
-    assert tile % 16 == 0 and tile < 1000
-    assert 676 * tile**2 + 24 * tile * 1001 <= 700e6 < 676 * (tile + 16) ** 2 + 24e6
-    assert tiling.tile_size("auto", (1000, 1000), engine, 700e6, 2) < 1000
+    assert sizes((1000, 1000), 700) == (1000, 1000)
+    # Two tiles of the whole height or width share 256 pixels.
+    assert sizes((1000, 1001), 700) == (640, 1008)
+    assert tiling.tile_shape("auto", (1000, 1000), engine, 700e6, 4) != (1000, 1000)
+    # Wide tiles leave a lower band, of 24 bytes per pixel.
+    height, width = sizes((9000, 9000), 2000)
+    assert height < width and height % 16 == width % 16 == 0
+    assert height * (676 * width + 24 * 9000) <= 2000e6
     for megabytes in 1, 0, -50:
-        assert size((9000, 9000), megabytes) == 640  # the smallest: 4 (96 + 64)
+        assert sizes((9000, 9000), megabytes) == (640, 640)  # the smallest: 4 (96 + 64)
+
+
+def test_auto_tiles_are_the_ones_that_compute_the_least():
+    engine = types.SimpleNamespace(multiple=16, bytes_per_pixel=676, context=96)
+
+    def pixels(shape, sizes):
+        counts = (
+            len(tiling.spans(length, size, 16, 96))
+            for length, size in zip(shape, sizes)
+        )
+        return math.prod(counts) * math.prod(sizes)
+
+    for shape in [(3000, 4000), (4000, 6000), (1066, 1600), (900, 8000)]:
+        chosen = tiling.tile_shape("auto", shape, engine, 1000e6, 1)
+        for height in range(640, shape[0] + 16, 48):
+            width = int((1000e6 / height - 24 * shape[1]) / 676) // 16 * 16
+            if width >= 640:
+                sizes = height, min(width, shape[1])
+                assert pixels(shape, chosen) <= 1.001 * pixels(shape, sizes)
 
 
 def test_tiles_of_all_networks_have_no_seams(kind, images):
