@@ -184,6 +184,39 @@ def test_output_format(photos, preset, tmp_path, capfd, suffix, image_format):
     assert ("it has an alpha channel" in capfd.readouterr().err) == jpg
 
 
+def test_a_photo_becomes_the_file_that_is_named(photos, preset, tmp_path, capfd):
+    sharp = tmp_path / "new" / "sharp.JPG"
+    assert run(*restoring(photos / "b.png", to=sharp, preset=preset)) == 0
+    assert files(tmp_path / "new") == ["sharp.JPG"] and level(sharp) in (76, 77)
+    with Image.open(sharp) as image:
+        assert image.format == "JPEG" and image.size == (9, 13)
+    error = capfd.readouterr().err
+    assert f"Restored 1 of 1 photos to {sharp}" in error and "written as" not in error
+    # A folder may have such a name, too.
+    (tmp_path / "old.png").mkdir()
+    assert run(*restoring(photos / "b.png", to=tmp_path / "old.png", preset=preset)) == 0
+    assert files(tmp_path / "old.png") == ["b.png"]
+    photo = photos / "b.png"
+    assert run(*restoring(photo, to=photo, preset=preset)) == 2
+    assert "would be overwritten" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("inputs", [["."], ["a.jpg", "b.png"], ["*.*g"]])
+def test_several_photos_do_not_become_one_file(photos, preset, tmp_path, capfd, inputs):
+    sharp = tmp_path / "sharp.png"
+    inputs = [photos / item for item in inputs]
+    assert run(*restoring(*inputs, to=sharp, preset=preset)) == 2
+    assert f"--output {sharp} is a file: " in capfd.readouterr().err
+    assert not sharp.exists()
+
+
+def test_a_named_file_has_a_format(photos, preset, tmp_path, capfd):
+    sharp = tmp_path / "sharp.png"
+    arguments = restoring(photos / "b.png", to=sharp, preset=preset)
+    assert run(*arguments, "--output-format", "jpg") == 2
+    assert "--output-format is for folders" in capfd.readouterr().err
+
+
 def test_existing_outputs_are_skipped(photos, preset, tmp_path, capfd):
     command = restoring(photos, to=tmp_path / "out", preset=preset)
     command += ("--skip-existing",)

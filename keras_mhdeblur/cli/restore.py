@@ -18,7 +18,7 @@ from .common import (
     quiet_decoders,
     quiet_import,
 )
-from .photo_paths import find_photos, plan_outputs
+from .photo_paths import PHOTO_SUFFIXES, find_photos, plan_outputs
 
 
 def add_parser(commands):
@@ -26,8 +26,8 @@ def add_parser(commands):
         "restore",
         help="restore photos",
         description="Restores photos and writes them as NAME.png, the folders of a "
-        "searched folder as folders. Photos whose outputs would have one name get "
-        "longer ones. The exit code is 1 if a photo failed; the others are done.",
+        "searched folder as folders, or one photo as the file you name. Photos whose "
+        "outputs would have one name get longer ones. The exit code is 1 if a photo failed; the others are done.",
     )
     add = parser.add_argument
     add(
@@ -36,12 +36,18 @@ def add_parser(commands):
         metavar="INPUT",
         help='photo, folder of photos, or pattern such as "photos/*.jpg"',
     )
-    add("--output", "-o", required=True, metavar="FOLDER", help="where to write")
+    add(
+        "--output",
+        "-o",
+        required=True,
+        metavar="FOLDER|FILE",
+        help="folder to write into; of a single photo also the file, such as sharp.jpg",
+    )
     add(
         "--output-format",
         choices=("png", "jpg", "webp", "tiff"),
-        default="png",
-        help="png and tiff keep 16 bits, jpg has no alpha (default: %(default)s)",
+        help="of what is written into a folder: png and tiff keep 16 bits, jpg has no "
+        "alpha (default: png)",
     )
     add(
         "--skip-existing",
@@ -137,14 +143,20 @@ def _tile(text):
 def _restore(options):
     output = Path(options.output)
     photos, failures = find_photos(options.inputs, options.recursive, output)
-    names = plan_outputs([name for _, name in photos], f".{options.output_format}")
-    jobs = [(path, output / name) for (path, _), name in zip(photos, names)]
+    is_file = output.suffix.lower() in PHOTO_SUFFIXES and not output.is_dir()
+    if is_file:
+        _check_output_file(options, len(photos))
+        jobs = [(path, output) for path, _ in photos]
+    else:
+        suffix = f".{options.output_format or 'png'}"
+        names = plan_outputs([name for _, name in photos], suffix)
+        jobs = [(path, output / name) for (path, _), name in zip(photos, names)]
     _check_outputs(jobs, options.hypotheses)
     for message in failures:
         print(f"mhdeblur: {message}", file=sys.stderr)
     if not jobs:
         return 1
-    make_output_folder(output)
+    make_output_folder(output.parent if is_file else output)
     summary = _Summary(output, len(jobs) + len(failures), failures)
     if options.skip_existing:
         waiting = [(path, target) for path, target in jobs if not target.exists()]
@@ -159,6 +171,17 @@ def _restore(options):
     else:
         summary.show()
     return 1 if summary.failed else 0
+
+
+def _check_output_file(options, count):
+    """Raises UsageError if the output, which is a file, should be a folder."""
+    output = printable(options.output)
+    if count > 1 or os.path.isdir(options.inputs[0]):
+        raise UsageError(f"--output {output} is a file: for several photos name a folder")
+    if options.output_format:
+        raise UsageError(
+            f"--output-format is for folders, --output {output} has a format already"
+        )
 
 
 def _check_outputs(jobs, hypotheses):
@@ -220,7 +243,7 @@ def _restore_all(model, engine, jobs, options, summary):
                 bar.message(f"mhdeblur: {summary.failed[-1]}")
             else:
                 summary.restored += 1
-                if target.stem != path.stem:
+                if target.stem != path.stem and target != Path(options.output):
                     name = printable(target.relative_to(options.output))
                     notes += (f"is written as {name}",)
                 summary.remarks += [f"{printable(path)}: {note}" for note in notes]
