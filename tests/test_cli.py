@@ -193,10 +193,11 @@ def test_a_photo_becomes_the_file_that_is_named(photos, preset, tmp_path, capfd)
     error = capfd.readouterr().err
     assert f"Restored 1 of 1 photos to {sharp}" in error and "written as" not in error
     # A folder may have such a name, too.
-    (tmp_path / "old.png").mkdir()
-    assert run(*restoring(photos / "b.png", to=tmp_path / "old.png", preset=preset)) == 0
-    assert files(tmp_path / "old.png") == ["b.png"]
+    folder = tmp_path / "old.png"
+    folder.mkdir()
     photo = photos / "b.png"
+    assert run(*restoring(photo, to=folder, preset=preset)) == 0
+    assert files(folder) == ["b.png"]
     assert run(*restoring(photo, to=photo, preset=preset)) == 2
     assert "would be overwritten" in capfd.readouterr().err
 

@@ -27,7 +27,8 @@ def add_parser(commands):
         help="restore photos",
         description="Restores photos and writes them as NAME.png, the folders of a "
         "searched folder as folders, or one photo as the file you name. Photos whose "
-        "outputs would have one name get longer ones. The exit code is 1 if a photo failed; the others are done.",
+        "outputs would have one name get longer ones. The exit code is 1 if a photo "
+        "failed; the others are done.",
     )
     add = parser.add_argument
     add(
@@ -177,7 +178,9 @@ def _check_output_file(options, count):
     """Raises UsageError if the output, which is a file, should be a folder."""
     output = printable(options.output)
     if count > 1 or os.path.isdir(options.inputs[0]):
-        raise UsageError(f"--output {output} is a file: for several photos name a folder")
+        raise UsageError(
+            f"--output {output} is a file: for several photos name a folder"
+        )
     if options.output_format:
         raise UsageError(
             f"--output-format is for folders, --output {output} has a format already"
