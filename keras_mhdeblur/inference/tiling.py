@@ -39,7 +39,7 @@ def tile_shape(tile, shape, engine, memory, num_images):
             and `bytes_per_pixel`, which its activations take.
         memory: bytes for the network's activations and for the band of tiles that are
             blended, for "auto". The smallest tiles may take more.
-        num_images: images that the engine makes of a tile.
+        num_images: images per tile that are blended.
 
     Returns:
         (height, width); the image is not tiled if they are no smaller than H and W.
@@ -79,7 +79,7 @@ def _divisions(length, engine):
     multiple = engine.multiple
     overlap = (2 * engine.context + FADE) // multiple * multiple
     # A smaller one would be border for the most part.
-    smallest = 4 * (engine.context + FADE) // multiple * multiple
+    smallest = max(4 * (engine.context + FADE) // multiple, 2) * multiple
     size = length + -length % multiple
     yield 1, size
     count = 2

@@ -143,6 +143,12 @@ def test_auto_tiles_only_above_the_memory_limit():
         assert sizes((9000, 9000), megabytes) == (640, 640)  # the smallest: 4 (96 + 64)
 
 
+def test_auto_tiles_of_a_coarse_grid():
+    """Restormer's grid with `local_statistics=35`: wider than four contexts."""
+    engine = types.SimpleNamespace(multiple=424, bytes_per_pixel=676, context=35)
+    assert tiling.tile_shape("auto", (9000, 9000), engine, 1e6, 1) == (848, 848)
+
+
 def test_auto_tiles_are_the_ones_that_compute_the_least():
     engine = types.SimpleNamespace(multiple=16, bytes_per_pixel=676, context=96)
 
