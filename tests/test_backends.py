@@ -5,6 +5,7 @@ A backend is chosen when Keras is imported, so each has its own process.
 
 import importlib.util
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -121,6 +122,13 @@ def test_fit_on_jax():
 
 def test_two_devices_on_jax_equal_one():
     run("jax", TWO_DEVICES_ON_JAX)
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_muon_on(backend):
+    tests = pathlib.Path(__file__).parent / "training/test_optimizers.py"
+    program = "import pytest, sys; sys.exit(pytest.main([sys.argv[1], '-k', 'muon']))"
+    run(backend, program, tests)
 
 
 def test_values_on_torch_are_those_of_tensorflow(tmp_path):

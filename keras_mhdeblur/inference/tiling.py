@@ -77,7 +77,7 @@ def tile_shape(tile, shape, engine, memory, num_images):
 def _divisions(length, engine):
     """Yields numbers of tiles along an axis and their size, from one tile onwards."""
     multiple = engine.multiple
-    overlap = (2 * engine.context + FADE) // multiple * multiple
+    overlap = _overlap(multiple, engine.context)
     # A smaller one would be border for the most part.
     smallest = max(4 * (engine.context + FADE) // multiple, 2) * multiple
     size = length + -length % multiple
@@ -90,6 +90,10 @@ def _divisions(length, engine):
         count += 1
 
 
+def _overlap(multiple, context):
+    return (2 * context + FADE) // multiple * multiple
+
+
 def spans(size, tile, multiple, context):
     """Start and stop of the tiles along one axis of an image.
 
@@ -99,7 +103,7 @@ def spans(size, tile, multiple, context):
     """
     if tile >= size:
         return [(0, size)]
-    overlap = min(2 * context + FADE, tile // 2) // multiple * multiple
+    overlap = min(_overlap(multiple, context), tile // 2 // multiple * multiple)
     last = math.ceil((size - tile) / multiple)
     count = math.ceil(last / ((tile - overlap) // multiple))
     starts = [multiple * (last * index // count) for index in range(count + 1)]

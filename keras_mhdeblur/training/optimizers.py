@@ -10,6 +10,9 @@ class _AdamW(keras.optimizers.AdamW):
         dtype = variable.dtype
         gradient = ops.cast(gradient, dtype)
         rate = ops.cast(learning_rate, dtype)
+        if self._is_matrix(variable):
+            self._matrix_step(gradient, variable, rate)
+            return
         step = ops.cast(self.iterations + 1, dtype)
         momentum, velocity = self._momentums[index], self._velocities[index]
         m = momentum + (gradient - momentum) * (1 - self.beta_1)
@@ -67,3 +70,84 @@ class TorchAdamW(*_bases):
             name=name,
             **kwargs,
         )
+
+    def _is_matrix(self, variable):
+        """Whether `_matrix_step` moves the variable, see `Muon`."""
+        return False
+
+
+# Newton-Schulz coefficients and steps of Muon: singular values end between 0.7 and 1.2.
+_QUINTIC = (3.4445, -4.7750, 2.0315)
+_ITERATIONS = 5
+# Smaller matrices have too few singular values for the step to be worth its cost.
+_SMALLEST_MATRIX = 16
+
+
+@keras.saving.register_keras_serializable(package="keras_mhdeblur")
+class Muon(TorchAdamW):
+    """Muon for the pointwise convolutions, `TorchAdamW` for all other variables.
+
+    A step of a matrix has nearly equal singular values: with momentum
+    `m = momentum * m + g`, it is `0.2 * sqrt(max(shape)) * orthogonal(g + momentum * m)`
+    times the learning rate, as large per entry as AdamW's, so that rates and weight decay
+    tuned for AdamW fit. `keras.optimizers.Muon` takes matrices only, and convolutions have
+    none; here the kernel (1, 1, I, O) of a pointwise one is the matrix (I, O), where
+    both are at least 16.
+
+    Source: Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024;
+    factor 0.2: arXiv 2502.16982, eq. 4.
+
+    Args:
+        learning_rate: number or schedule, of both kinds of step.
+        weight_decay: decay per step, times the learning rate, of every variable.
+        momentum: decay of the matrices' running sum of gradients.
+        beta_1, beta_2, epsilon: of AdamW.
+        kwargs: of `keras.optimizers.Optimizer`.
+    """
+
+    def __init__(
+        self,
+        learning_rate=1e-3,
+        weight_decay=0.0,
+        momentum=0.95,
+        beta_1=0.9,
+        beta_2=0.999,
+        epsilon=1e-8,
+        name="muon",
+        **kwargs,
+    ):
+        super().__init__(
+            learning_rate, weight_decay, beta_1, beta_2, epsilon, name, **kwargs
+        )
+        self.momentum = momentum
+
+    def _is_matrix(self, variable):
+        shape = variable.shape
+        return (
+            len(shape) == 4
+            and tuple(shape[:2]) == (1, 1)
+            and min(shape[2:]) >= _SMALLEST_MATRIX
+        )
+
+    def _matrix_step(self, gradient, variable, rate):
+        momentum = self._momentums[self._get_variable_index(variable)]
+        total = self.momentum * momentum + gradient
+        self.assign(momentum, total)
+        step = _orthogonal((gradient + self.momentum * total)[0, 0])
+        size = 0.2 * max(variable.shape) ** 0.5
+        self.assign_sub(variable, rate * size * step[None, None])
+
+    def get_config(self):
+        return {**super().get_config(), "momentum": self.momentum}
+
+
+def _orthogonal(matrix):
+    """About U V^T of the matrix (I, O) with the singular vectors U, V."""
+    wide = matrix.shape[0] <= matrix.shape[1]
+    x = matrix if wide else ops.transpose(matrix)
+    x = x / (ops.sqrt(ops.sum(ops.square(x))) + 1e-12)
+    a, b, c = _QUINTIC
+    for _ in range(_ITERATIONS):
+        gram = ops.matmul(x, ops.transpose(x))
+        x = a * x + ops.matmul(b * gram + c * ops.matmul(gram, gram), x)
+    return x if wide else ops.transpose(x)

@@ -10,7 +10,7 @@ from keras_mhdeblur import data, losses, metrics, networks
 from keras_mhdeblur.deblurrer import Deblurrer
 from keras_mhdeblur.spelling import did_you_mean
 from keras_mhdeblur.training.dead_heads import DeadHeadReset
-from keras_mhdeblur.training.optimizers import TorchAdamW
+from keras_mhdeblur.training.optimizers import Muon, TorchAdamW
 from keras_mhdeblur.training.schedules import WarmupHoldCosine
 
 _DATA = {
@@ -51,7 +51,11 @@ _ASSIGNMENT = (
     "balance",
     "stage_assignment",
 )
-_OPTIMIZERS = {"TorchAdamW": TorchAdamW, "AdamW": keras.optimizers.AdamW}
+_OPTIMIZERS = {
+    "TorchAdamW": TorchAdamW,
+    "Muon": Muon,
+    "AdamW": keras.optimizers.AdamW,
+}
 _NETWORKS = {name: getattr(networks, name) for name in networks.__all__}
 _SECTIONS = (
     "network",

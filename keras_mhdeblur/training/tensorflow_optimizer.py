@@ -1,10 +1,10 @@
-"""The update of `TorchAdamW` on TensorFlow, in few graph nodes."""
+"""The update of `TorchAdamW` and `Muon` on TensorFlow, in few graph nodes."""
 
 import tensorflow as tf
 
 
 class FusedAdamW:
-    """What `TorchAdamW` does to one variable, with TensorFlow's fused kernel.
+    """What they do to one variable, AdamW with TensorFlow's fused kernel.
 
     The graph of a training step holds the update once per variable, several hundred
     times, and building it is most of the time before the first step. So what all
@@ -45,13 +45,17 @@ class FusedAdamW:
             shared = tf.nest.map_structure(lambda x: tf.cast(x, dtype), shared)
         if self.weight_decay and self._use_weight_decay(variable):
             variable.assign(variable * shared["decay"])
-        tf.raw_ops.ResourceApplyAdam(
-            var=variable.handle,
-            m=self._momentums[index].value.handle,
-            v=self._velocities[index].value.handle,
-            grad=tf.cast(gradient, dtype),
-            **shared["adam"],
-        )
+        gradient = tf.cast(gradient, dtype)
+        if self._is_matrix(variable):
+            self._matrix_step(gradient, variable, shared["adam"]["lr"])
+        else:
+            tf.raw_ops.ResourceApplyAdam(
+                var=variable.handle,
+                m=self._momentums[index].value.handle,
+                v=self._velocities[index].value.handle,
+                grad=gradient,
+                **shared["adam"],
+            )
         if self.use_ema:
             average = self._model_variables_moving_average[index].value
             average.assign_add((variable - average) * shared["new_share"])
