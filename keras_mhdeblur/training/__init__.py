@@ -5,4 +5,10 @@ from keras_mhdeblur.training.dead_heads import DeadHeadReset
 from keras_mhdeblur.training.optimizers import Muon, TorchAdamW
 from keras_mhdeblur.training.schedules import WarmupHoldCosine
 
-__all__ = ["DeadHeadReset", "Muon", "TorchAdamW", "WarmupHoldCosine", "fit_adaptive_weights"]
+__all__ = [
+    "DeadHeadReset",
+    "Muon",
+    "TorchAdamW",
+    "WarmupHoldCosine",
+    "fit_adaptive_weights",
+]

@@ -87,15 +87,15 @@ _SMALLEST_MATRIX = 16
 class Muon(TorchAdamW):
     """Muon for the pointwise convolutions, `TorchAdamW` for all other variables.
 
-    A step of a matrix has nearly equal singular values: with momentum
-    `m = momentum * m + g`, it is `0.2 * sqrt(max(shape)) * orthogonal(g + momentum * m)`
-    times the learning rate, as large per entry as AdamW's, so that rates and weight decay
-    tuned for AdamW fit. `keras.optimizers.Muon` takes matrices only, and convolutions have
-    none; here the kernel (1, 1, I, O) of a pointwise one is the matrix (I, O), where
-    both are at least 16.
+    A step of a matrix has nearly equal singular values: with the momentum
+    `m = momentum * m + g` it is `orthogonal(g + momentum * m)` times the learning rate
+    and `0.2 * sqrt(max(shape))`. So it is as large per entry as AdamW's, and rates and
+    weight decay tuned for AdamW fit. `keras.optimizers.Muon` moves variables of two
+    dimensions so, which these networks lack; here the kernel (1, 1, I, O) of a
+    pointwise convolution is the matrix (I, O), if both are at least 16.
 
-    Source: Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024;
-    factor 0.2: arXiv 2502.16982, eq. 4.
+    Source: K. Jordan et al., "Muon: An optimizer for hidden layers in neural
+    networks", 2024; factor 0.2: arXiv 2502.16982, eq. 4.
 
     Args:
         learning_rate: number or schedule, of both kinds of step.
