@@ -101,8 +101,7 @@ class Muon(TorchAdamW):
         learning_rate: number or schedule, of both kinds of step.
         weight_decay: decay per step, times the learning rate, of every variable.
         momentum: decay of the matrices' running sum of gradients.
-        beta_1, beta_2, epsilon: of AdamW.
-        kwargs: of `keras.optimizers.Optimizer`.
+        kwargs: of `TorchAdamW`.
     """
 
     def __init__(
@@ -110,15 +109,10 @@ class Muon(TorchAdamW):
         learning_rate=1e-3,
         weight_decay=0.0,
         momentum=0.95,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-8,
         name="muon",
         **kwargs,
     ):
-        super().__init__(
-            learning_rate, weight_decay, beta_1, beta_2, epsilon, name, **kwargs
-        )
+        super().__init__(learning_rate, weight_decay, name=name, **kwargs)
         self.momentum = momentum
 
     def _is_matrix(self, variable):
@@ -145,7 +139,7 @@ def _orthogonal(matrix):
     """About U V^T of the matrix (I, O) with the singular vectors U, V."""
     wide = matrix.shape[0] <= matrix.shape[1]
     x = matrix if wide else ops.transpose(matrix)
-    x = x / (ops.sqrt(ops.sum(ops.square(x))) + 1e-12)
+    x = x / (ops.norm(x) + 1e-12)
     a, b, c = _QUINTIC
     for _ in range(_ITERATIONS):
         gram = ops.matmul(x, ops.transpose(x))
