@@ -82,7 +82,7 @@ def main():
             results.append(scores)
             path.write_text(json.dumps(results, indent=1) + "\n")
             print(
-                f"{name(scores)}, {each[-1]}, seed {seed}: "
+                f"{figures.title(scores)}, {each[-1]}, seed {seed}: "
                 f"input {scores['input']['psnr']:.3f} "
                 f"mean {scores['mean']['psnr']:.3f} "
                 f"single {scores['single']['psnr']:.3f} "
@@ -153,12 +153,6 @@ def variant(scores):
     return scores["num_heads"], scores["combine_heads"], assignment
 
 
-def name(scores):
-    plural = "s" if scores["num_heads"] > 1 else ""
-    combined = ", combined" if scores["combine_heads"] else ""
-    return f"{scores['num_heads']} head{plural}{combined}"
-
-
 def report(results, folder):
     """Writes the table and the figures, means over the seeds."""
     seeds = sorted({result["seed"] for result in results})
@@ -167,17 +161,19 @@ def report(results, folder):
         for each in VARIANTS + ASSIGNMENTS
     }
     groups = {each: group for each, group in groups.items() if group}
-    means = [mean_over_seeds(groups[each]) for each in VARIANTS if each in groups]
-    figures.ablation(means).savefig(folder / "heads.png")
+    heads = [groups[each] for each in VARIANTS if each in groups]
+    figures.ablation([mean_over_seeds(group) for group in heads]).savefig(
+        folder / "heads.png"
+    )
+    several = [group[0] for group in heads if group[0]["num_heads"] > 1]
+    figures.usage(several).savefig(folder / "usage.png")
     for result in results:
         if result["seed"] == seeds[0] and variant(result) in VARIANTS[4:]:
             figures.pairs(result).savefig(folder / f"pairs_{result['num_heads']}.png")
     first = results[0]
     (folder / "README.md").write_text(
         TEXT.format(
-            heads=rows(
-                {name(groups[v][0]): groups[v] for v in VARIANTS if v in groups}
-            ),
+            heads=rows({figures.title(group[0]): group for group in heads}),
             assignments=rows({v[-1]: groups[v] for v in ASSIGNMENTS if v in groups}),
             steps=first["steps"],
             options=f"--steps {first['steps']} --seeds {' '.join(map(str, seeds))}",
@@ -247,7 +243,11 @@ hypothesis is nearest.
 
 ![PSNR against the number of heads](heads.png)
 
-Pairs of 4 combined heads, first seed:
+How often each hypothesis is the nearest, first seed; the dotted lines are equal use:
+
+![Per cent of the patches on which each hypothesis is nearest](usage.png)
+
+PSNR of the pairs of 4 combined heads, first seed:
 
 ![PSNR of pairs of heads](pairs_4.png)
 

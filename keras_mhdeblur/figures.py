@@ -232,6 +232,45 @@ def pairs(result):
     return figure
 
 
+def usage(results):
+    """How often each hypothesis is the nearest to the label.
+
+    Args:
+        results: list of dictionaries as from `evaluation.evaluate`.
+
+    Returns:
+        `matplotlib.figure.Figure`: a panel of bars for each model, in per cent of the
+        images, with a line where all hypotheses would be used alike.
+    """
+    columns = min(4, len(results))
+    rows = -(-len(results) // columns)
+    size = (3.2 * columns + 0.4, 2.4 * rows + 0.3)
+    figure = Figure(size, dpi=_DPI, layout="constrained")
+    axes = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
+    for each, result in zip(axes, results):
+        names = result["hypotheses"]
+        shares = 100 * np.array(result["usage"])
+        each.bar(range(len(names)), shares, color=_BLUE)
+        each.axhline(100 / len(names), color=_GREY, linestyle=":", linewidth=1)
+        upright = {"rotation": 90} if len("".join(names)) > 20 else {}
+        each.set_xticks(range(len(names)), names, fontsize=8, **upright)
+        each.set_title(title(result), fontsize=10)
+        each.spines[["top", "right"]].set_visible(False)
+    for each in axes[len(results) :]:
+        each.set_visible(False)
+    figure.supxlabel("hypothesis", fontsize=10)
+    figure.supylabel("nearest to the label (% of images)", fontsize=10)
+    return figure
+
+
+def title(result):
+    """Name of a model by its heads, of a dictionary as from `evaluation.evaluate`."""
+    heads = result["num_heads"]
+    if heads == 1:
+        return "1 head"
+    return f"{heads} heads, combined" if result["combine_heads"] else f"{heads} heads"
+
+
 def _hide_ticks(axes):
     for each in axes.flat:
         each.set_xticks([])

@@ -30,6 +30,8 @@ def scores(num_heads, combine_heads, **changes):
         "mean": {"psnr": 30.0},
         "single": {"psnr": per_hypothesis[-1]},
         "overall": {"psnr": 31 + 0.1 * num_heads},
+        "hypotheses": [f"h{index}" for index in range(hypotheses)],
+        "usage": [1 / hypotheses] * hypotheses,
         "pair_psnr": (30 + np.eye(num_heads)).tolist(),
     } | changes
 
@@ -130,6 +132,16 @@ def test_pairs_writes_the_numbers():
     assert texts == np.where(np.eye(3), "31.00", "30.00").ravel().tolist()
 
 
+def test_usage_draws_the_share_of_every_hypothesis():
+    results = [scores(2, True, usage=[0.5, 0.2, 0.3]), scores(1, True)]
+    one, other = figures.usage(results).axes
+    assert [bar.get_height() for bar in one.patches] == pytest.approx([50, 20, 30])
+    assert [label.get_text() for label in one.get_xticklabels()] == ["h0", "h1", "h2"]
+    assert list(one.lines[0].get_ydata()) == pytest.approx([100 / 3] * 2)
+    assert [one.get_title(), other.get_title()] == ["2 heads, combined", "1 head"]
+    assert len([a for a in figures.usage(results * 3).axes if a.get_visible()]) == 6
+
+
 def test_commands_write_pictures(preset, photos, tmp_path, capfd):
     picture = tmp_path / "heatmap.png"
     common = "--preset", preset, "--output"
@@ -144,7 +156,11 @@ def test_commands_write_pictures(preset, photos, tmp_path, capfd):
     for index, result in enumerate((scores(1, True), scores(2, False))):
         files.append(tmp_path / f"{index}.json")
         files[-1].write_text(json.dumps(result))
-    for command, paths in (("ablation", files), ("pairs", files[1:])):
+    for command, paths in (
+        ("ablation", files),
+        ("pairs", files[1:]),
+        ("usage", files),
+    ):
         picture = tmp_path / f"{command}.png"
         assert run(command, *paths, "--output", picture) == 0
         assert is_drawn(picture)

@@ -48,6 +48,9 @@ def add_parser(commands):
     add = add_figure("pairs", _pairs, what)
     add("scores", metavar="SCORES", help=f"file {results}")
 
+    add = add_figure("usage", _usage, "how often each hypothesis is the nearest")
+    add("scores", nargs="+", metavar="SCORES", help=f"one file per model, {results}")
+
 
 def _heatmap(options):
     figures = _import_figures(options.output)
@@ -123,6 +126,13 @@ def _pairs(options):
     figures = _import_figures(options.output)
     result = _read_scores(options.scores, ("pair_psnr",))
     return _save(figures.pairs(result), options.output)
+
+
+def _usage(options):
+    figures = _import_figures(options.output)
+    keys = "num_heads", "combine_heads", "hypotheses", "usage"
+    results = [_read_scores(path, keys) for path in options.scores]
+    return _save(figures.usage(results), options.output)
 
 
 def _import_figures(output):
