@@ -49,6 +49,9 @@ class TorchAdamW(*_bases):
         epsilon: added to the bias-corrected root.
         kwargs: of `keras.optimizers.Optimizer`, for example `global_clipnorm=0.01`
             and `use_ema=True`.
+
+    Raises:
+        ValueError: `amsgrad` is given and true; there is no such variant here.
     """
 
     def __init__(
@@ -61,6 +64,11 @@ class TorchAdamW(*_bases):
         name="torch_adamw",
         **kwargs,
     ):
+        if kwargs.get("amsgrad"):
+            raise ValueError(
+                f"{type(self).__name__} has no AMSGrad variant. "
+                f"Received: amsgrad={kwargs['amsgrad']!r}"
+            )
         super().__init__(
             learning_rate=learning_rate,
             weight_decay=weight_decay,

@@ -66,6 +66,15 @@ def test_muon_is_adamw_for_all_but_pointwise_convolutions(shape):
     np.testing.assert_array_equal(*values)
 
 
+@pytest.mark.parametrize("optimizer", [TorchAdamW, Muon])
+def test_amsgrad_is_refused(optimizer):
+    with pytest.raises(ValueError, match="Received: amsgrad=True"):
+        optimizer(amsgrad=True)
+    # The configurations of Keras hold amsgrad=False.
+    copy = optimizer.from_config(optimizer(0.5).get_config())
+    assert float(copy.learning_rate) == 0.5
+
+
 def test_fit_leaves_the_settings_of_tensorflow():
     before = tf.config.optimizer.get_experimental_options()
     network = NAFNet(4, (1,), 1, (1,), num_heads=2)
