@@ -31,17 +31,32 @@ class NAFBlock(keras.layers.Layer):
         super().__init__(**kwargs)
         self.channels = channels
         policy = {"dtype": self.dtype_policy}
-        conv = keras.layers.Conv2D
+
+        def pointwise(filters, name):
+            return keras.layers.Conv2D(
+                filters,
+                1,
+                kernel_initializer=_uniform(channels),
+                bias_initializer=_uniform(channels),
+                name=name,
+                **policy,
+            )
+
         self.norm1 = ChannelNormalization(epsilon=1e-6, name="norm1", **policy)
-        self.conv1 = conv(2 * channels, 1, name="conv1", **policy)
+        self.conv1 = pointwise(2 * channels, "conv1")
         self.conv2 = keras.layers.DepthwiseConv2D(
-            3, padding="same", name="conv2", **policy
+            3,
+            padding="same",
+            depthwise_initializer=_uniform(9),
+            bias_initializer=_uniform(9),
+            name="conv2",
+            **policy,
         )
-        self.attention = conv(channels, 1, name="attention", **policy)
-        self.conv3 = conv(channels, 1, name="conv3", **policy)
+        self.attention = pointwise(channels, "attention")
+        self.conv3 = pointwise(channels, "conv3")
         self.norm2 = ChannelNormalization(epsilon=1e-6, name="norm2", **policy)
-        self.conv4 = conv(2 * channels, 1, name="conv4", **policy)
-        self.conv5 = conv(channels, 1, name="conv5", **policy)
+        self.conv4 = pointwise(2 * channels, "conv4")
+        self.conv5 = pointwise(channels, "conv5")
 
     def build(self, input_shape):
         image = (None, None, None)
@@ -78,3 +93,14 @@ class NAFBlock(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "channels": self.channels}
+
+
+def _uniform(fan_in):
+    """PyTorch's initial values of convolutions and their biases.
+
+    Keras' own counts all channels as inputs of each output of a depthwise convolution,
+    and biases start at zero: the half with the attention, a product of four factors,
+    would be so small that it gets no gradient and stays so.
+    """
+    limit = fan_in**-0.5
+    return keras.initializers.RandomUniform(-limit, limit)

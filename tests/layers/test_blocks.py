@@ -77,9 +77,21 @@ def test_naf_block(golden):
     np.testing.assert_allclose(block(x), blocks["naf_block/out0"], rtol=0, atol=5e-6)
 
 
+def test_both_halves_of_a_new_naf_block_learn():
+    keras.utils.set_random_seed(0)
+    block = layers.NAFBlock(128)
+    x = keras.random.normal((1, 16, 16, 128))
+    np.testing.assert_array_equal(block(x), x)
+    for scale in (block.beta, block.gamma):
+        scale.assign(0 * scale + 1)
+        # PyTorch's initial values give 0.05 and 0.2, Keras' own 1e-6 for the first.
+        assert 0.03 < np.std(block(x) - x) < 0.3
+        scale.assign(0 * scale)
+
+
 def test_layer_norm(golden):
     blocks = golden("blocks")
-    norm = keras.layers.LayerNormalization(epsilon=1e-6)
+    norm = layers.ChannelNormalization(epsilon=1e-6)
     norm.build((None, None, None, 6))
     norm.set_weights(list(blocks.state("naf_layernorm2d/sd/").values()))
     y = norm(blocks["naf_layernorm2d/x0"])
