@@ -11,15 +11,18 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, ImageCms, PngImagePlugin, UnidentifiedImageError
 
 from keras_mhdeblur import large_files
+from keras_mhdeblur.exif import orientation_and_exif
 from keras_mhdeblur.lossless import (
     BITS,
     PHOTOMETRIC,
     WHITE_IS_ZERO,
+    ancillary_chunks,
     png_of_one_pixel,
     read_sixteen_bits,
+    stored_mode,
     write_png,
     write_tiff,
 )
@@ -32,13 +35,14 @@ FORMATS = (
 )
 HEIC_BRANDS = (b"ftypheic", b"ftypheix", b"ftypmif1")
 ANIMATED_FORMATS = ("AVIF", "GIF", "PNG", "WEBP")
-
-ORIENTATION_TAG = 0x0112
-# Tags that say how a TIFF stores its pixels; they would lie about any other file.
-LAYOUT_TAGS = {
-    *(*range(254, 260), 262, 266, 273, *range(277, 280), 284, 317, 320),
-    *(*range(322, 326), 330, 338, 339, 347, 700, 34377, 34675),
+ALPHA_FORMATS = ("PNG", "TIFF", "WEBP", "AVIF", "HEIF", "JPEG2000", "TGA")
+LARGEST_SIDES = {
+    **{"JPEG": 65500, "MPO": 65500, "WEBP": 16383, "AVIF": 32768},
+    **{"GIF": 65535, "TGA": 65535},
 }
+# Bytes that a marker of these has room for, of EXIF and of XMP.
+_MARKERS = {"JPEG": (65533, 65504), "MPO": (65533, 65504)}
+
 # The repetitions are bounded, or a hostile file could keep the search busy for hours.
 XMP_ORIENTATION = re.compile(
     rb"""(tiff:Orientation\s{0,9}(?:=\s{0,9}["']|>)\s{0,9})[0-9]{1,9}"""
@@ -79,6 +83,8 @@ class Photo:
         notes: what of the file is not kept, a line each.
         linear: whether the values are linear light, as raw converters write it,
             and not sRGB.
+        png_chunks: chunks of a PNG file, for another one, on its colours and pixel
+            density, bytes.
     """
 
     values: np.ndarray
@@ -90,6 +96,7 @@ class Photo:
     xmp: bytes | None = None
     notes: tuple[str, ...] = ()
     linear: bool = False
+    png_chunks: bytes = b""
 
     @property
     def pixels(self):
@@ -287,7 +294,8 @@ def _read_photo(file, memory_limit_mb):
                 notes += ("only the first page is restored",)
             if photo.depth == 8 and 16 in image.tag_v2.get(BITS, ()):
                 notes += ("8 of its 16 bits are kept",)
-    return dataclasses.replace(photo, notes=notes)
+        chunks = ancillary_chunks(file) if image.format == "PNG" else b""
+    return dataclasses.replace(photo, notes=notes, png_chunks=chunks)
 
 
 def _read_in_parts(image, file, memory_limit_mb):
@@ -333,9 +341,10 @@ def pixel_limit(pixels):
 def write_image(path, photo):
     """Writes a photo in the format of the path's suffix.
 
-    PNG and TIFF keep everything: 16 bits, alpha, gray, ICC profile, EXIF and XMP. Other
-    formats are written with 8 bits, JPEG and WebP with quality 95. A file appears whole
-    or not at all.
+    PNG and TIFF keep everything: 16 bits, alpha, gray, ICC profile, EXIF and XMP; PNG
+    also what describes the colours in a PNG without a profile. Other formats are
+    written with 8 bits, JPEG and WebP with quality 95. A file appears whole or not at
+    all.
 
     Args:
         path: path of the file; its folder must exist.
@@ -344,14 +353,18 @@ def write_image(path, photo):
     Raises:
         ValueError: if the suffix is no image format or the format cannot hold the
             image (alpha in a JPEG).
+        OSError: if there is no such folder, no room, and the like.
     """
     path = Path(path)
     image_format = check_format(path, photo)
     metadata = {"icc_profile": photo.icc_profile, "exif": photo.exif, "xmp": photo.xmp}
-    if image_format in ("PNG", "TIFF"):
-        write = write_png if image_format == "PNG" else write_tiff
+    if image_format == "PNG":
         with _atomic_file(path) as file:
-            write(file, _Stored(photo), **metadata)
+            write_png(file, _Stored(photo), **metadata, png_chunks=photo.png_chunks)
+        return
+    if image_format == "TIFF":
+        with _atomic_file(path) as file:
+            write_tiff(file, _Stored(photo), **metadata)
         return
     try:
         data = _encode_with_pillow(image_format, photo, metadata)
@@ -371,29 +384,41 @@ def check_format(path, photo):
         The format, as Pillow calls it.
 
     Raises:
-        ValueError: if the suffix is no image format or the format cannot hold alpha
-            or the ICC profile.
+        ValueError: if the suffix is not of an image format for photos, or the format
+            cannot hold the alpha channel, the size or the metadata.
     """
     image_format = Image.registered_extensions().get(Path(path).suffix.lower())
-    if image_format not in Image.SAVE:
+    if image_format not in FORMATS or image_format not in Image.SAVE:
         raise ValueError(
             "`path` must end in the suffix of an image format that can be written, "
             f"for example .png. Received: path={path}"
         )
     clear = photo.alpha is not None
-    if clear and image_format in ("JPEG", "MPO"):
-        raise _cannot_hold(image_format, "it has an alpha channel", path)
+    side = LARGEST_SIDES.get(image_format, math.inf)
+    exif, xmp = _MARKERS.get(image_format, (math.inf, math.inf))
     as_rgb = image_format in ("AVIF", "WEBP") or (
         image_format == "TIFF" and clear and photo.depth == 16
     )
-    if photo.gray and photo.icc_profile and as_rgb:
-        raise _cannot_hold(image_format, "its colour profile is of gray images", path)
+    profile = photo.icc_profile or b""
+    # Pillow, and so this library, would not read it.
+    long = image_format == "PNG" and len(profile) > PngImagePlugin.MAX_TEXT_CHUNK
+    for reason, applies in {
+        "it has an alpha channel": clear and image_format not in ALPHA_FORMATS,
+        f"a side has more than {side} pixels": max(photo.values.shape[:2]) > side,
+        "its EXIF is too long": len(photo.exif or b"") > exif,
+        "its XMP is too long": len(photo.xmp or b"") > xmp,
+        "its colour profile is of gray images": photo.gray and profile and as_rgb,
+        "its colour profile is too long": long,
+    }.items():
+        if applies:
+            raise _cannot_hold(image_format, reason, path)
     return image_format
 
 
 def _cannot_hold(image_format, reason, path):
+    other = "TIFF" if image_format == "PNG" else "PNG"
     return ValueError(
-        f"{image_format} files cannot hold this image ({reason}); PNG files can. "
+        f"{image_format} files cannot hold this image ({reason}); {other} files can. "
         f"Received: path={path}"
     )
 
@@ -431,7 +456,12 @@ def _atomic_file(path):
     # Not of the file's name, which may be as long as names can be.
     temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
-        with open(temporary, "wb") as file:
+        file = open(temporary, "wb")
+    except OSError as error:
+        error.filename = str(path)  # the name that was given
+        raise
+    try:
+        with file:
             yield file
         os.replace(temporary, path)
     except BaseException:
@@ -538,8 +568,12 @@ def photo_from_pil(image, array=None):
     Raises:
         ValueError: if the values of a 32-bit gray image are out of range.
     """
+    # Pillow scales such gray values, not the one that is transparent.
+    scale = {"L;2": 85, "L;4": 17}.get(stored_mode(image))
     # First, for it turns a TIFF upright and drops the orientation.
     image.load()
+    if scale and "transparency" in image.info:
+        image.info["transparency"] *= scale
     notes = ()
     if array is None:
         plain, notes = _to_plain_mode(image)
@@ -558,7 +592,7 @@ def photo_from_pil(image, array=None):
 
 def _photo(image, array, notes=()):
     """`Photo` of pixels as stored, (H, W, C), and of an image's metadata."""
-    orientation, exif = _orientation_and_exif(image)
+    orientation, exif = orientation_and_exif(image)
     array = _upright(array, orientation)
     gray = array.shape[-1] <= 2
     colours = 1 if gray else 3
@@ -629,21 +663,6 @@ def _array_of_plain_mode(image):
             f"gray values of 32 bits must be in 0 to {limit}, these are {low} to {high}"
         )
     return array.astype("uint16" if limit > 1 else "float32")
-
-
-def _orientation_and_exif(image):
-    """EXIF orientation (1 to 8) and the EXIF block without it."""
-    try:
-        exif = image.getexif()
-        orientation = exif.get(ORIENTATION_TAG, 1)
-        kept = Image.Exif()
-        kept.load(exif.tobytes())
-        for tag in {ORIENTATION_TAG, *LAYOUT_TAGS} & set(kept):
-            del kept[tag]
-        return orientation, kept.tobytes() if len(kept) else None
-    except Exception:
-        # Damaged metadata is no reason to refuse the picture.
-        return 1, None
 
 
 def _xmp(image):

@@ -19,7 +19,12 @@ from keras_mhdeblur.lossless import (
     stored_mode,
 )
 
-_LOADERS = {"JPEG": "jpegload", "MPO": "jpegload", "PNG": "pngload", "TIFF": "tiffload"}
+_LOADERS = {
+    "JPEG": "jpegload_source",
+    "MPO": "jpegload_source",
+    "PNG": "pngload_source",
+    "TIFF": "tiffload_source",
+}
 _CHANNELS = {"I": 1, "L": 1, "LA": 2, "RGB": 3, "RGBA": 4}
 # None, LZW, Deflate under both of its numbers, PackBits.
 _COMPRESSIONS = (1, 5, DEFLATE, 32946, 32773)
@@ -85,7 +90,9 @@ def read_pixels(path, image_format, shape, dtype):
         raise ImportError(str(error)) from error
 
     load = getattr(pyvips.Image, _LOADERS[image_format])
-    image = load(os.fsencode(path), access="sequential", fail_on="error")
+    # Of a path libvips would give a tiled TIFF again as it was the first time.
+    source = pyvips.Source.new_from_file(os.fsencode(path))
+    image = load(source, access="sequential", fail_on="error")
     array = scratch.empty(shape, dtype, disk=True)
     region = pyvips.Region.new(image)
     for rows in scratch.bands(len(array)):

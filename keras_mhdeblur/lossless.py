@@ -1,9 +1,9 @@
 """PNG and TIFF files with all their bits and metadata, which Pillow keeps in part."""
 
 import io
-import os
 import struct
 import sys
+import warnings
 import zlib
 
 import numpy as np
@@ -11,18 +11,20 @@ from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from keras_mhdeblur import scratch
+from keras_mhdeblur.exif import kept_tags
 
-# Tags of TIFF and EXIF, and values of theirs.
+# Tags of TIFF, and values of theirs.
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 256, 257, 258, 259, 262
 FILL_ORDER, OFFSETS, SAMPLES, ROWS, LENGTHS, PLANES = 266, 273, 277, 278, 279, 284
 PREDICTOR, EXTRA, XMP, PROFILE = 317, 338, 700, 34675
-EXIF, GPS, INTEROPERABILITY = 0x8769, 0x8825, 0xA005
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB = 0, 1, 2
 DEFLATE, DIFFERENCES, PLAIN_ALPHA, SEPARATE_PLANES = 8, 2, 2, 2
 # Beginnings of TIFF files whose offsets have 32 bits, and 64 bits.
 _TIFF, _BIG_TIFF = b"II*\0" + bytes(4), b"II+\0\x08\0" + bytes(10)
 _TIFF_LIMIT, _LONG8 = 2**32 - 1, 16
 _PNG = b"\x89PNG\r\n\x1a\n"
+# Chunks, and their sizes, on the colours of a PNG without a profile, and its density.
+_ANCILLARY = {b"cICP": 4, b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"pHYs": 9}
 
 
 def read_sixteen_bits(image, file):
@@ -101,41 +103,58 @@ def png_of_one_pixel(file):
     Returns:
         Binary file in memory.
     """
-    file.seek(len(_PNG))
-    result, kind = io.BytesIO(), b""
+    result, previous = io.BytesIO(), b""
     result.write(_PNG)
-    while kind != b"IEND" and len(start := file.read(8)) == 8:
-        previous = kind
-        size, kind = struct.unpack(">I4s", start)
-        if kind == b"IDAT":
-            file.seek(size, os.SEEK_CUR)
-            if previous != kind:
-                # Zeros as many as a row can have: its filter, and eight bytes.
-                result.write(_chunk(kind, zlib.compress(bytes(9))))
-        else:
+    for kind, size in _chunks_of(file):
+        if kind != b"IDAT":
             data = file.read(size)
             if kind == b"IHDR":
                 data = struct.pack(">II", 1, 1) + data[8:]
             result.write(_chunk(kind, data))
-        file.seek(4, os.SEEK_CUR)
+        elif previous != kind:
+            # Zeros as many as a row can have: its filter, and eight bytes.
+            result.write(_chunk(kind, zlib.compress(bytes(9))))
+        previous = kind
     result.seek(0)
     return result
 
 
-def write_png(file, array, icc_profile=None, exif=None, xmp=None):
+def ancillary_chunks(file):
+    """The chunks of a PNG file on its colours and pixel density, bytes."""
+    result = b""
+    for kind, size in _chunks_of(file):
+        if kind == b"IDAT":
+            break
+        if _ANCILLARY.get(kind) == size:
+            result += _chunk(kind, file.read(size))
+    return result
+
+
+def _chunks_of(file):
+    """(kind, size) of the chunks of a PNG file, whose position is at their data."""
+    file.seek(len(_PNG))
+    kind = b""
+    while kind != b"IEND" and len(start := file.read(8)) == 8:
+        size, kind = struct.unpack(">I4s", start)
+        end = file.tell() + size + 4
+        yield kind, size
+        file.seek(end)
+
+
+def write_png(file, array, icc_profile=None, exif=None, xmp=None, png_chunks=b""):
     """Writes an image as a PNG file, some rows at a time.
 
     Args:
         file: binary file.
         array: uint8 or uint16 (H, W, C), C of 1 to 4; or what has its `shape` and
             `dtype` and gives such arrays for slices of rows.
-        icc_profile, exif, xmp: as in `images.Photo`.
+        icc_profile, exif, xmp, png_chunks: as in `images.Photo`.
     """
     height, width, channels = array.shape
     bits = 8 * array.dtype.itemsize
     colours = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
     header = struct.pack(">IIBBBBB", width, height, bits, colours, 0, 0, 0)
-    file.write(_PNG + _chunk(b"IHDR", header))
+    file.write(_PNG + _chunk(b"IHDR", header) + png_chunks)
     if icc_profile is not None:
         profile = b"ICC Profile\0\0" + zlib.compress(icc_profile)
         file.write(_chunk(b"iCCP", profile))
@@ -184,11 +203,15 @@ def write_tiff(file, array, icc_profile=None, exif=None, xmp=None):
     # Few programs read gray and alpha of 16 bits.
     spread = channels == 2 and dtype == np.uint16
     channels = 4 if spread else channels
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of damaged tags
+        block = Image.Exif()
+        block.load(exif or b"")
+        exif_tags = kept_tags(block)
 
     def head(start, offsets, lengths):
         tags = ImageFileDirectory_v2(start)
-        if exif is not None:
-            _add_exif(tags, exif)
+        tags.update(exif_tags)
         tags[WIDTH], tags[HEIGHT] = width, height
         tags[BITS], tags[SAMPLES] = (8 * dtype.itemsize,) * channels, channels
         tags[COMPRESSION], tags[PREDICTOR] = DEFLATE, DIFFERENCES
@@ -224,14 +247,3 @@ def write_tiff(file, array, icc_profile=None, exif=None, xmp=None):
     offsets = gap + np.cumsum([0, *lengths[:-1]])
     file.seek(0)
     file.write(head(start, offsets.tolist(), lengths))
-
-
-def _add_exif(tags, block):
-    exif = Image.Exif()
-    exif.load(block)
-    for tag, value in exif.items():
-        if tag in (EXIF, GPS):
-            value = dict(exif.get_ifd(tag))
-            if INTEROPERABILITY in value:
-                value[INTEROPERABILITY] = exif.get_ifd(INTEROPERABILITY)
-        tags[tag] = value

@@ -152,6 +152,7 @@ def image_files():
         write = {"png": write_png, "tiff": write_tiff}[name]
         write(file := io.BytesIO(), deep, profile, exif.tobytes(), xmp)
         files[f"deep {name}"] = file.getvalue()
+    add("density", colours, "PNG", dpi=(300, 300))
     for compression in ("tiff_lzw", "packbits", "jpeg"):
         add(compression, colours, "TIFF", compression=compression)
     pages = {"save_all": True, "append_images": [colours.rotate(180)]}

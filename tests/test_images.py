@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import os
 import stat
@@ -27,29 +28,32 @@ def srgb_profile():
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
-def write_png16(path, array):
-    """A 16-bit PNG by the letter of the specification, without any library."""
-    height, width = array.shape[:2]
-    channels = array[..., None].shape[2] if array.ndim == 2 else array.shape[2]
-    kind = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
-    rows = array.astype(">u2").reshape(height, -1)
-    data = b"".join(b"\0" + row.tobytes() for row in rows)
+def chunk(name, content):
+    return (
+        struct.pack(">I", len(content))
+        + name
+        + content
+        + struct.pack(">I", zlib.crc32(name + content))
+    )
 
-    def chunk(name, content):
-        return (
-            struct.pack(">I", len(content))
-            + name
-            + content
-            + struct.pack(">I", zlib.crc32(name + content))
-        )
 
-    header = struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0)
+def write_png(path, size, bits, kind, data, more=b""):
+    """A PNG by the letter of the specification, without any library."""
     path.write_bytes(
         b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", *size, bits, kind, 0, 0, 0))
+        + more
         + chunk(b"IDAT", zlib.compress(data))
         + chunk(b"IEND", b"")
     )
+
+
+def write_png16(path, array, more=b""):
+    height, width, channels = array.shape
+    kind = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
+    rows = array.astype(">u2").reshape(height, -1)
+    data = b"".join(b"\0" + row.tobytes() for row in rows)
+    write_png(path, (width, height), 16, kind, data, more)
 
 
 def decode_png16(path):
@@ -100,15 +104,42 @@ def test_sixteen_bit_png_keeps_every_bit_profile_and_exif(tmp_path, rng, channel
 
 def test_sixteen_bits_and_a_transparent_colour(tmp_path):
     array = np.array([[[1, 2, 3], [1, 2, 4]]], "uint16")
-    write_png16(tmp_path / "in.png", array)
-    data = (tmp_path / "in.png").read_bytes()
-    header, rest = data[:33], data[33:]
-    chunk = b"tRNS" + struct.pack(">3H", 1, 2, 3)
-    checksum = struct.pack(">I", zlib.crc32(chunk))
-    (tmp_path / "in.png").write_bytes(header + b"\0\0\0\x06" + chunk + checksum + rest)
+    clear = chunk(b"tRNS", struct.pack(">3H", 1, 2, 3))
+    write_png16(tmp_path / "in.png", array, clear)
     photo = read_image(tmp_path / "in.png")
     np.testing.assert_array_equal(photo.alpha, [[0, 65535]])
     np.testing.assert_array_equal(photo.to_array()[..., :3], array)
+
+
+@pytest.mark.parametrize("bits, grays", [(1, 255), (2, 85), (4, 17), (8, 1)])
+def test_few_bits_and_a_transparent_gray(tmp_path, bits, grays):
+    data = bytes([0, 1 << (8 - bits), 0])  # one, and zeros up to the byte's end
+    clear = chunk(b"tRNS", struct.pack(">H", 1))
+    write_png(tmp_path / "in.png", (2, 1), bits, 0, data, clear)
+    photo = read_image(tmp_path / "in.png")
+    assert photo.to_array().tolist() == [[[grays, 0], [0, 255]]]
+
+
+def test_a_png_keeps_what_describes_its_colours(tmp_path, rng):
+    array = rng.integers(0, 65536, (6, 5, 3), dtype="uint16")
+    numbers = 31270, 32900, 64000, 33000, 21000, 71000, 15000, 6000
+    chunks = (
+        chunk(b"cICP", bytes([9, 16, 0, 1]))
+        + chunk(b"gAMA", struct.pack(">I", 100000))
+        + chunk(b"cHRM", struct.pack(">8I", *numbers))
+        + chunk(b"sRGB", b"\0")
+        + chunk(b"pHYs", struct.pack(">IIB", 11811, 11811, 1))
+    )
+    other = chunk(b"tIME", bytes(7))
+    write_png16(tmp_path / "in.png", array, chunks + other)
+    write_image(tmp_path / "out.png", read_image(tmp_path / "in.png"))
+    write_png16(tmp_path / "expected.png", array, chunks)
+    length = 33 + len(chunks)
+    assert (tmp_path / "out.png").read_bytes()[:length] == (
+        tmp_path / "expected.png"
+    ).read_bytes()[:length]
+    with Image.open(tmp_path / "out.png") as image:
+        assert image.info["gamma"] == 1 and image.info["srgb"] == 0
 
 
 def write_tiff(path, array, *, order="<", planes=False, **tags):
@@ -564,19 +595,67 @@ def photo(alpha=None, depth=8):
     return Photo(np.full((2, 2, 3), 0.5, "float32"), alpha=alpha, depth=depth)
 
 
-def test_formats_that_cannot_hold_the_image_are_refused(tmp_path):
-    clear = np.zeros((2, 2), "uint8")
-    with pytest.raises(ValueError, match="JPEG.*Received: path="):
-        write_image(tmp_path / "out.jpg", photo(alpha=clear))
+@pytest.mark.parametrize("suffix", ["jpg", "mpo", "bmp", "ppm", "pgm", "gif"])
+def test_formats_without_alpha(tmp_path, suffix):
+    with pytest.raises(ValueError, match="alpha channel.*Received: path="):
+        write_image(tmp_path / f"out.{suffix}", photo(alpha=np.zeros((2, 2), "uint8")))
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "webp", "avif", "jp2", "tga"])
+@pytest.mark.parametrize("gray", [False, True])
+def test_formats_with_alpha(tmp_path, suffix, gray):
+    alpha = np.array([[0, 255], [255, 0]], "uint8")
+    clear = dataclasses.replace(photo(alpha=alpha), gray=gray)
+    write_image(tmp_path / f"out.{suffix}", clear)
+    back = read_image(tmp_path / f"out.{suffix}").alpha
+    np.testing.assert_allclose(back, alpha, atol=3 if suffix == "avif" else 0)
+
+
+@pytest.mark.parametrize("suffix", ["xyz", "pdf", "eps", "ico", "psd"])
+def test_formats_that_are_not_for_photos(tmp_path, suffix):
     with pytest.raises(ValueError, match="suffix.*Received: path="):
-        write_image(tmp_path / "out.xyz", photo())
+        write_image(tmp_path / f"out.{suffix}", photo())
+
+
+def test_profiles_that_a_format_cannot_hold(tmp_path):
     gray = Photo(photo().pixels, gray=True, icc_profile=b"profile")
     with pytest.raises(ValueError, match="gray images.*Received: path="):
         write_image(tmp_path / "out.webp", gray)
-    deep = Photo(gray.pixels, clear.astype("uint16"), 16, True, b"profile")
+    clear = np.zeros((2, 2), "uint16")
+    deep = Photo(gray.pixels, clear, 16, True, b"profile")
     with pytest.raises(ValueError, match="gray images.*Received: path="):
         write_image(tmp_path / "out.tif", deep)
+    profile = srgb_profile() + bytes(2**20)
+    large = dataclasses.replace(photo(), icc_profile=profile)
+    with pytest.raises(ValueError, match="too long.*TIFF files can.*Received: path="):
+        write_image(tmp_path / "out.png", large)
     assert not list(tmp_path.iterdir())
+    write_image(tmp_path / "out.tif", large)
+    assert read_image(tmp_path / "out.tif").icc_profile == profile
+
+
+@pytest.mark.parametrize(
+    "suffix, side",
+    [("jpg", 65500), ("webp", 16383), ("avif", 32768), ("gif", 65535), ("tga", 65535)],
+)
+def test_largest_side_of_a_format(tmp_path, suffix, side):
+    path = tmp_path / f"out.{suffix}"
+    with pytest.raises(ValueError, match=f"more than {side} pixels.*Received: path="):
+        images.check_format(path, Photo(np.zeros((1, side + 1, 3), "uint8")))
+    write_image(path, Photo(np.zeros((side, 1, 3), "uint8")))
+    assert read_image(path).values.shape[:2] == (side, 1)
+
+
+@pytest.mark.parametrize("name, most", [("exif", 65533), ("xmp", 65504)])
+def test_longest_metadata_of_a_jpeg(tmp_path, name, most):
+    block = b"Exif\0\0" + bytes(most - 6)
+    write_image(
+        tmp_path / "out.jpg", dataclasses.replace(photo(), **{name: block[:most]})
+    )
+    with pytest.raises(ValueError, match=f"{name.upper()} is too long.*Received: path"):
+        images.check_format(
+            tmp_path / "out.jpg", dataclasses.replace(photo(), **{name: block + b"0"})
+        )
 
 
 def test_sixteen_bits_become_eight_in_other_formats(tmp_path):
@@ -597,6 +676,13 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
         write_image(target, photo())
     assert target.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_folder_that_is_missing_is_named(tmp_path):
+    target = tmp_path / "none" / "out.png"
+    with pytest.raises(FileNotFoundError) as caught:
+        write_image(target, photo())
+    assert caught.value.filename == str(target)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")

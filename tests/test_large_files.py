@@ -1,4 +1,6 @@
 import io
+import os
+import struct
 import sys
 import tracemalloc
 import types
@@ -26,7 +28,8 @@ def assert_same(path, disk=True):
     assert scratch.on_disk(parts.values) == disk and not scratch.on_disk(whole.values)
     np.testing.assert_array_equal(parts.to_array(), whole.to_array())
     np.testing.assert_array_equal(parts.values, whole.values)
-    for name in ("depth", "gray", "icc_profile", "exif", "xmp", "notes"):
+    names = "depth", "gray", "icc_profile", "exif", "xmp", "notes", "png_chunks"
+    for name in names:
         assert getattr(parts, name) == getattr(whole, name), name
     return parts
 
@@ -81,12 +84,33 @@ def test_orientation(tmp_path, suffix, orientation):
     assert b"Maker" in assert_same(tmp_path / f"in.{suffix}").exif
 
 
+def test_orientation_of_a_bigtiff(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "Maker"
+    image = Image.fromarray(random_array(4, 6, 3))
+    image.save(tmp_path / "in.tif", exif=exif, big_tiff=True)
+    photo = assert_same(tmp_path / "in.tif")
+    assert photo.values.shape == (6, 4, 3) and b"Maker" in photo.exif
+
+
+def test_a_file_that_is_replaced_is_read_anew(tmp_path):
+    options = {"tile": True, "tile_width": 32, "tile_height": 16}
+    for number in (1, 2):
+        array = np.full((31, 45, 3), number, "uint8")
+        image = pyvips.Image.new_from_array(array)
+        image.tiffsave(str(tmp_path / "new.tif"), **options)
+        os.replace(tmp_path / "new.tif", tmp_path / "in.tif")
+        np.testing.assert_array_equal(assert_same(tmp_path / "in.tif").values, array)
+
+
 def test_metadata_behind_the_pixels_of_a_png(tmp_path):
     exif = Image.Exif()
     exif[0x0112], exif[0x010F] = 6, "Maker"
     xmp = b'<rdf:Description tiff:Orientation="6"/>'
     file = io.BytesIO()
-    lossless.write_png(file, random_array(4, 6, 3, "uint16"), None, exif.tobytes(), xmp)
+    array = random_array(4, 6, 3, "uint16")
+    gamma = lossless._chunk(b"gAMA", struct.pack(">I", 100000))
+    lossless.write_png(file, array, None, exif.tobytes(), xmp, gamma)
     data = file.getvalue()
     start, pixels, end = (
         data.index(b"eXIf") - 4,
@@ -97,7 +121,7 @@ def test_metadata_behind_the_pixels_of_a_png(tmp_path):
     (tmp_path / "in.png").write_bytes(b"".join(parts))
     photo = assert_same(tmp_path / "in.png")
     assert photo.values.shape == (6, 4, 3) and b"Maker" in photo.exif
-    assert b'Orientation="1"' in photo.xmp
+    assert b'Orientation="1"' in photo.xmp and photo.png_chunks == gamma
 
 
 def test_other_kinds_are_read_as_a_whole(tmp_path):
