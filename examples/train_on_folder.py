@@ -16,4 +16,5 @@ model.compile(
     metrics=[mhd.metrics.PSNROverall(), mhd.metrics.PSNRMean()],
 )
 model.fit(data, epochs=10)
+model.adaptive_weights = mhd.training.fit_adaptive_weights(model, data, patches=1024)
 model.save_to_preset("my_deblurrer")

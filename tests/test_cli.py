@@ -299,7 +299,7 @@ def test_hypotheses_do_not_overwrite_restored_photos(photos, preset, tmp_path, c
     )
     assert run(*command, photos, "-o", tmp_path / "once") == 0
     assert run(*command, tmp_path / "once", "-o", tmp_path / "twice") == 2
-    assert "where restored photos are written too" in capfd.readouterr().err
+    assert "where other photos are" in capfd.readouterr().err
     assert not (tmp_path / "twice").exists()
 
 
@@ -334,6 +334,23 @@ def test_photos_are_never_overwritten(photos, preset, capfd):
     assert "choose another --output" in capfd.readouterr().err
     assert (photos / "b.png").read_bytes() == before
     assert not (photos / "a.png").exists()
+
+
+def test_hypotheses_never_overwrite_photos(photos, preset, capfd):
+    (photos / "a").mkdir()
+    photo = photos / "a" / "a_0.png"
+    Image.new("RGB", (8, 8)).save(photo)
+    before = photo.read_bytes()
+    command = restoring(photos / "a.jpg", photo, to=photos, preset=preset)
+    assert run(*command, "--hypotheses") == 2
+    assert "choose another --output" in capfd.readouterr().err
+    assert photo.read_bytes() == before
+
+
+def test_a_name_that_is_too_long_is_named(photos, tmp_path):
+    long = tmp_path / (300 * "x")
+    found, (failure,) = find_photos([photos / "a.jpg", long], recursive=False)
+    assert len(found) == 1 and "there is no such file" in failure
 
 
 def test_the_same_photo_twice_is_one(photos):

@@ -33,7 +33,8 @@ def find_photos(inputs, recursive, output=None):
     photos, failures = {}, []
     for item in inputs:
         for path, name in _expanded(item):
-            if path.is_dir():
+            # `os.path` and not `Path`, whose tests raise where a folder is closed.
+            if os.path.isdir(path):
                 found, problems = _search(path, recursive, output)
                 if not found and not problems:
                     problems = [f"{path}: there are no photos in this folder"]
@@ -71,7 +72,7 @@ def _expanded(item):
 
 
 def _name_of(path):
-    return Path() if path.is_dir() else Path(path.name)
+    return Path() if os.path.isdir(path) else Path(path.name)
 
 
 def _search(root, recursive, output):
@@ -89,7 +90,7 @@ def _search(root, recursive, output):
             problems.append(f"{folder}: {error.strerror}")
             continue
         for path in entries:
-            is_folder = path.is_dir()
+            is_folder = os.path.isdir(path)
             wanted = recursive if is_folder else path.suffix.lower() in PHOTO_SUFFIXES
             if path.name.startswith(".") or not wanted:
                 continue

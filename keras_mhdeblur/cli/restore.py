@@ -144,7 +144,7 @@ def _tile(text):
 def _restore(options):
     output = Path(options.output)
     photos, failures = find_photos(options.inputs, options.recursive, output)
-    is_file = output.suffix.lower() in PHOTO_SUFFIXES and not output.is_dir()
+    is_file = output.suffix.lower() in PHOTO_SUFFIXES and not os.path.isdir(output)
     if is_file:
         _check_output_file(options, len(photos))
         jobs = [(path, output) for path, _ in photos]
@@ -160,7 +160,9 @@ def _restore(options):
     make_output_folder(output.parent if is_file else output)
     summary = _Summary(output, len(jobs) + len(failures), failures)
     if options.skip_existing:
-        waiting = [(path, target) for path, target in jobs if not target.exists()]
+        waiting = [
+            (path, target) for path, target in jobs if not os.path.exists(target)
+        ]
         summary.skipped = len(jobs) - len(waiting)
         jobs = waiting
     if jobs:
@@ -196,12 +198,13 @@ def _check_outputs(jobs, hypotheses):
                 f"{printable(path)} would be overwritten: choose another --output"
             )
     if hypotheses:
-        folders = {target.with_suffix("") for _, target in jobs}
-        for _, target in jobs:
-            if target.parent in folders:
+        folders = {os.path.realpath(target.with_suffix("")) for _, target in jobs}
+        for path in (path for job in jobs for path in job):
+            if os.path.dirname(os.path.realpath(path)) in folders:
                 raise UsageError(
-                    f"--hypotheses would write into {printable(target.parent)}, where "
-                    "restored photos are written too: restore that folder by itself"
+                    f"--hypotheses would write into {printable(path.parent)}, where "
+                    "other photos are: restore that folder by itself, or choose "
+                    "another --output"
                 )
 
 

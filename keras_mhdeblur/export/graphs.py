@@ -145,15 +145,7 @@ def inference_network(model, local_statistics=OWN):
     """
     if isinstance(local_statistics, str) and local_statistics == OWN:
         return model._inference_network()
-    sizes = local_statistics
-    if local_statistics is not None and not _is_positive(local_statistics):
-        sizes = _pair(local_statistics)
-        if sizes is None:
-            raise ValueError(
-                f'`local_statistics` must be "{OWN}", None, or one or two positive '
-                f"numbers. Received: local_statistics={local_statistics!r}"
-            )
-    return model.network.with_local_statistics(sizes)
+    return model.network.with_local_statistics(local_statistics)
 
 
 def check_size(size):

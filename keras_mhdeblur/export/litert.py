@@ -1,5 +1,6 @@
 """A `Deblurrer` as a LiteRT (TensorFlow Lite) file."""
 
+import os
 import re
 import tempfile
 
@@ -165,6 +166,11 @@ def _samples(representative_data, size):
     """Input of the calibration, from `representative_data`."""
     if representative_data is None:
         return None
+    if isinstance(representative_data, (str, os.PathLike)):
+        raise ValueError(
+            "`representative_data` must be several images, not one path. "
+            f"Received: representative_data={representative_data!r}"
+        )
     images = []
     for image in representative_data:
         pixels = pixels_of(image, "representative_data")

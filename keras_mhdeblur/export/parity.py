@@ -11,9 +11,10 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from keras_mhdeblur.export.graphs import OWN, image_select
-from keras_mhdeblur.images import read_image, to_float
+from keras_mhdeblur.images import checked_image, photos_of
 from keras_mhdeblur.inference import selection
 from keras_mhdeblur.inference.keras_engine import KerasEngine
 
@@ -267,16 +268,15 @@ def comparison_images(photo, size):
 
 
 def pixels_of(image, argument):
-    """float32 (H, W, 3) in [0, 1] of a path or an array given as an argument."""
-    if isinstance(image, (str, os.PathLike)):
-        return read_image(image).pixels
-    pixels = to_float(image, argument)
-    if pixels.ndim != 3 or pixels.shape[-1] != 3:
+    """float32 (H, W, 3) in [0, 1] of one image as `restore` takes it."""
+    if not isinstance(image, (str, os.PathLike, Image.Image)):
+        checked_image(image, argument)
+    photos, _ = photos_of(image)
+    if len(photos) > 1:
         raise ValueError(
-            f"`{argument}` must be paths or arrays (H, W, 3). "
-            f"Received: an array of shape {pixels.shape}"
+            f"`{argument}` must not be a batch. Received: {len(photos)} images"
         )
-    return pixels
+    return photos[0].pixels
 
 
 def crop_or_mirror(pixels, height, width):

@@ -29,9 +29,12 @@ class Guard:
 
     Args:
         rows, columns: `tiling.spans` of the photo's height and width.
+        weights: of the head images in the restored image, which is tested; None for
+            their mean.
     """
 
-    def __init__(self, rows, columns):
+    def __init__(self, rows, columns, weights=None):
+        self._weights = weights
         self.kept = np.zeros(
             [-(-spans[-1][1] // BLOCK) for spans in (rows, columns)], bool
         )
@@ -41,11 +44,15 @@ class Guard:
         """The head images of a tile, with the photo where they are implausible.
 
         Args:
-            stack: head images (K, h, w, C).
+            stack: head images (K, h, w, C), or the restored one (1, h, w, C).
             photo: the blurry tile (h, w, C).
             rows, columns: slices, the tile's place.
         """
-        blocks = implausible(photo, stack.mean(axis=0))
+        if self._weights is None or len(stack) == 1:
+            image = stack.mean(axis=0)
+        else:
+            image = np.tensordot(np.float32(self._weights), stack, axes=1)
+        blocks = implausible(photo, image)
         if not blocks.any():
             return stack
         tile, place = [], []

@@ -1,6 +1,7 @@
 """Runs a model in Keras, without tracing it for every image size."""
 
 import math
+import threading
 import weakref
 
 import keras
@@ -8,6 +9,7 @@ import keras
 from keras_mhdeblur.inference.selection import weighted_mean
 from keras_mhdeblur.inference.tiling import context_of
 from keras_mhdeblur.layers import PadToMultiple
+from keras_mhdeblur.networks.base import crop_size
 
 # Peak memory of inference in bytes per pixel: a constant and a part that grows with
 # the network's width. Measured on TensorFlow on a CPU: NAFNet, encoder (1, 1, 1, 28),
@@ -50,7 +52,7 @@ class KerasEngine:
         if local_statistics in ("model", model.local_statistics):
             network, key = model._inference_network(), "model"
         else:
-            network, key = model.network, local_statistics
+            network, key = model.network, crop_size(local_statistics)
         if key not in engines or engines[key][0] is not network:
             if key == "model":
                 engine = cls(network, model.local_statistics)
@@ -74,6 +76,10 @@ class KerasEngine:
             *(getattr(network, "attention_window", None) or ()),
         )
         self._heads = self._folded = None
+        # All folded images share one traced network; `_current` is whose weights it
+        # has.
+        self._lock = threading.Lock()
+        self._current = None
 
     def heads(self, image):
         """Head images (K, H, W, C) of an image (H, W, C)."""
@@ -94,16 +100,26 @@ class KerasEngine:
             return self.heads
         if not hasattr(self.network, "with_folded_heads"):
             return lambda image: weighted_mean(self.heads(image), weights)[None]
+
+        def folded(image):
+            with self._lock:
+                if self._current is not folded:
+                    self._fold_anew(weights)
+                    self._current = folded
+                return self._folded.predict_image(image)
+
+        return folded
+
+    def _fold_anew(self, weights):
         if self._folded is None:
             self._folded = _SizeIndependent(self.network.with_folded_heads(weights))
-        else:
-            # The traced function stays; only the output convolution is folded anew,
-            # of the kernels as they are now.
-            shared = {id(layer) for layer in self.network.layers}
-            for layer in self._folded.network.layers:
-                if id(layer) not in shared and layer.weights:
-                    self.network.get_layer(layer.name).fold_into(layer, weights)
-        return self._folded.predict_image
+            return
+        # The traced function stays; only the output convolution is folded, of the
+        # kernels as they are now.
+        shared = {id(layer) for layer in self.network.layers}
+        for layer in self._folded.network.layers:
+            if id(layer) not in shared and layer.weights:
+                self.network.get_layer(layer.name).fold_into(layer, weights)
 
 
 class _SizeIndependent(keras.Model):

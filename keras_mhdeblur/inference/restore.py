@@ -71,7 +71,8 @@ def restore(
             is such a file and no GPU, else Keras.
         guard: whether to keep the photo where the restored image cannot be what was
             blurred: where the mean of a block changes against all contrast, values
-            overshoot, or patterns of single pixels appear (`result.kept`).
+            overshoot, or patterns of single pixels appear (`result.kept`). Of "medoid",
+            "adaptive" and functions it is the mean of the head images that is tested.
         progress: whether to show a progress bar over images and tiles on stderr; or a
             function that is called with the numbers of tiles done and in all, first
             with 0.
@@ -136,7 +137,7 @@ def restore(
         choose = functools.partial(selection.weighted_mean, weights=weights)
     images, stacks, guards = [], [], []
     for photo in photos:
-        guards.append(Guard(rows, columns) if guard else None)
+        guards.append(Guard(rows, columns, weights) if guard else None)
 
         def run(rows, columns, photo=photo, check=guards[-1]):
             pixels = photo.crop(rows, columns)

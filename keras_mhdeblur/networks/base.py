@@ -88,12 +88,25 @@ def layer_factory(shared):
     return layer
 
 
-def crop_size(train_size):
+def crop_size(local_statistics):
     """A size of training crops as `local_window` takes it.
 
     Height and width become a tuple: from files they come as a list.
+
+    Raises:
+        ValueError: it is neither None, nor one or two positive whole numbers.
     """
-    return tuple(train_size) if isinstance(train_size, list) else train_size
+    if isinstance(local_statistics, list):
+        local_statistics = tuple(local_statistics)
+    pair = isinstance(local_statistics, tuple) and len(local_statistics) == 2
+    for size in local_statistics if pair else [local_statistics]:
+        whole = isinstance(size, int) and not isinstance(size, bool)
+        if not (whole and size > 0 or size is None and not pair):
+            raise ValueError(
+                "`local_statistics` must be None, or one or two positive whole "
+                f"numbers. Received: local_statistics={local_statistics!r}"
+            )
+    return local_statistics
 
 
 def local_window(train_size, level, multiple):

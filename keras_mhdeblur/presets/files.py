@@ -151,7 +151,8 @@ def check_fields(fields):
     """Refuses metadata entries that the library writes itself."""
     own = {
         *("keras_version", "date_saved", "architecture", "parameters", "files"),
-        *("fingerprint", "local_statistics", "litert"),
+        *("fingerprint", "local_statistics", "litert", "weights_dtype"),
+        *("select", "best_pair", "adaptive_weights"),
     }
     for key in own & set(fields):
         raise PresetError(

@@ -44,7 +44,8 @@ def litert_from_preset(name, local_statistics="model"):
         local_statistics: as for `restore`.
 
     Returns:
-        `LiteRTModel`, or None: `litert_of(from_preset(name))` makes one.
+        `LiteRTModel`; None where there is none or a damaged one in the cache:
+        `litert_of(from_preset(name))` makes one.
 
     Raises:
         PresetError: the preset does not exist, cannot be reached or is damaged.
@@ -54,7 +55,8 @@ def litert_from_preset(name, local_statistics="model"):
     if local_statistics == "model":
         local_statistics = metadata.get("local_statistics")
     known = metadata.get("fingerprint")
-    if _is_bundled(metadata, known, local_statistics):
+    bundled = _is_bundled(metadata, known, local_statistics)
+    if bundled:
         file, facts = _bundled(folder, metadata, str(name))
     else:
         file, facts = _cached(_cache_path(known, local_statistics))
@@ -69,6 +71,8 @@ def litert_from_preset(name, local_statistics="model"):
     except ImportError:
         raise
     except Exception as error:  # the runtime raises nearly anything
+        if not bundled:
+            return None
         raise PresetError(
             f"Preset {str(name)!r}: {LITERT} and {METADATA} make no model: {error} "
             f"Received: folder={str(folder)!r}"
@@ -102,7 +106,13 @@ def litert_of(model, local_statistics="model", make=True):
         if _is_bundled(metadata, known, local_statistics):
             return _shared(*_bundled(folder, metadata, name), local_statistics)
     path = _cache_path(known, local_statistics)
-    if make and not path.is_file():
+    try:
+        found = _shared(*_cached(path), local_statistics)
+    except ImportError:
+        raise
+    except Exception:  # the file is damaged; the runtime raises nearly anything
+        found = None
+    if make and found is None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
             new = Path(scratch) / path.name
@@ -112,7 +122,8 @@ def litert_of(model, local_statistics="model", make=True):
             # The facts first: a file without them is never found.
             os.replace(facts_path, path.with_suffix(".json"))
             os.replace(new, path)
-    return _shared(*_cached(path), local_statistics)
+        found = _shared(*_cached(path), local_statistics)
+    return found
 
 
 def fingerprint(model, dtype="float32"):
@@ -180,10 +191,12 @@ def _bundled(folder, metadata, name):
 
 
 def _cached(path):
-    """File and facts, None where there is no such file."""
-    if not path.is_file():
+    """File and facts, None where they are missing or cannot be read."""
+    try:
+        facts = json.loads(path.with_suffix(".json").read_text("utf-8"))
+    except (OSError, ValueError):
         return None, None
-    return path, json.loads(path.with_suffix(".json").read_text("utf-8"))
+    return (path, facts) if path.is_file() else (None, None)
 
 
 def _cache_path(known, local_statistics):

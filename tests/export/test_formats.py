@@ -291,12 +291,18 @@ def test_missing_package(model, suffix, package, install, tmp_path, monkeypatch)
         (
             "litert",
             "m.tflite",
-            {"weights": "full_int8", "representative_data": [np.zeros((4, 5))]},
-            r"`representative_data` must be .* shape \(4, 5\)",
+            {"weights": "full_int8", "representative_data": [np.zeros((4, 5, 2))]},
+            r"`representative_data` must have .* shape \(4, 5, 2\)",
         ),
         ("onnx", "m.onnx", {"photo": "none.png"}, "there is no such file"),
         ("openvino", "m.xml", {"output": "medoid"}, "depends on the image"),
         ("openvino", "m.xml", {"size": (0, 4)}, r"Received: size=\(0, 4\)"),
+        (
+            "litert",
+            "m.tflite",
+            {"weights": "full_int8", "representative_data": "photos"},
+            "representative_data='photos'",
+        ),
         (
             "litert",
             "m.tflite",

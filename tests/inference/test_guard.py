@@ -124,6 +124,15 @@ def test_restore_keeps_the_photo(hypotheses, tile):
     assert (result.image > 150).all() and result.kept is None
 
 
+def test_what_is_tested_is_the_selected_image():
+    flat = np.full((16, 16, 3), 0.3, "float32")
+    stack = np.stack([flat, flat + 0.3])
+    for weights, kept in (([1, 0], False), ([0, 1], True), (None, True)):
+        check = guard.Guard([(0, 16)], [(0, 16)], weights)
+        check(stack, flat, slice(0, 16), slice(0, 16))
+        assert check.kept.item() == kept
+
+
 def test_a_block_is_remembered_by_the_tile_it_is_in_the_middle_of():
     columns = [(0, 160), (96, 256)]  # they meet at 128
     tile = photo(64, 160)

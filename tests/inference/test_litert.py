@@ -121,6 +121,32 @@ def test_a_preset_without_a_file_has_one_after_the_first_use(tmp_path, image):
     )
 
 
+@pytest.mark.parametrize(
+    "suffix, content",
+    [(".tflite", b""), (".tflite", b"cut short"), (".json", b"{}"), (".json", None)],
+)
+def test_a_damaged_file_in_the_cache_is_made_anew(suffix, content, tmp_path, image):
+    model = tiny_model(local_statistics=24)  # which no other test has exported
+    model.save_to_preset(tmp_path / "tiny")
+    model.inference_engine("litert")
+    path = litert._cache_path(litert.fingerprint(model), 24).with_suffix(suffix)
+    path.unlink() if content is None else path.write_bytes(content)
+    litert._loaded.clear()  # a new process
+    assert litert.litert_from_preset(tmp_path / "tiny") is None
+    assert isinstance(model.inference_engine("auto"), KerasEngine)
+    assert isinstance(model.inference_engine("litert"), LiteRTModel)
+    assert isinstance(litert.litert_from_preset(tmp_path / "tiny"), LiteRTModel)
+
+
+def test_folded_images_keep_their_weights(model, image):
+    engine = KerasEngine.of(model)
+    heads = engine.heads(image)
+    folded = [engine.fold(weights) for weights in np.eye(3)]
+    for function, head in zip(folded, heads):
+        np.testing.assert_allclose(function(image)[0], head, atol=1e-6)
+    np.testing.assert_allclose(folded[0](image)[0], heads[0], atol=1e-6)
+
+
 def test_the_command_needs_neither_keras_nor_tensorflow(preset, image, tmp_path):
     photo = tmp_path / "photo.png"
     Image.fromarray(np.rint(255 * image).astype("uint8")).save(photo)

@@ -156,6 +156,12 @@ def test_unknown_selection_is_refused(model, image, select):
         model.restore(image, select=select)
 
 
+@pytest.mark.parametrize("size", [0, -5, "none", [64], 1.5, True])
+def test_unknown_local_statistics_are_refused(model, image, size):
+    with pytest.raises(ValueError, match="`local_statistics` .*Received: local_stat"):
+        model.restore(image, local_statistics=size, engine="keras")
+
+
 def test_pairs_of_a_model_that_does_not_combine_are_refused(image):
     model = tiny_model(combine_heads=False)
     with pytest.raises(ValueError, match="one head.*Received: select="):

@@ -328,6 +328,7 @@ def test_failed_save_leaves_the_old_preset(preset, make_model):
         ({"licence": "MIT"}, "Did you mean 'license'"),
         ({"source": {"file": "a.pth"}}, 'must have a "file" and a "sha256"'),
         ({"files": {}}, "'files' is written by the library"),
+        ({"select": "single"}, "'select' is written by the library"),
     ],
 )
 def test_wrong_save_argument(make_model, tmp_path, arguments, message):
