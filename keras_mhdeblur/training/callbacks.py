@@ -5,11 +5,14 @@ import os
 import shutil
 import time
 
+import h5py
 import keras
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from keras_mhdeblur.inference.heatmap import colour_map
+
+_EPOCHS = "finished_epochs"
 
 
 class SaveEpoch(keras.callbacks.Callback):
@@ -22,7 +25,8 @@ class SaveEpoch(keras.callbacks.Callback):
 
     Args:
         log: path of the CSV file.
-        state: path of the weights file, "NAME.weights.h5".
+        state: path of the weights file, "NAME.weights.h5"; `finished_epochs` tells how
+            many epochs are in it.
     """
 
     def __init__(self, log, state):
@@ -31,7 +35,7 @@ class SaveEpoch(keras.callbacks.Callback):
         self.state = state
 
     def on_train_begin(self, logs=None):
-        partial = self._write_state()
+        partial = self._write_state(0)
         size, free = partial.stat().st_size, shutil.disk_usage(partial.parent).free
         partial.unlink()
         if free < 2 * size:
@@ -47,11 +51,13 @@ class SaveEpoch(keras.callbacks.Callback):
         seconds = round(time.monotonic() - self.started, 1)
         values = dict(sorted((logs or {}).items()))
         self._write_row({"epoch": epoch, **values, "seconds": seconds})
-        os.replace(self._write_state(), self.state)
+        os.replace(self._write_state(epoch + 1), self.state)
 
-    def _write_state(self):
+    def _write_state(self, epochs):
         partial = self.state.with_name("partial.weights.h5")
         self.model.save_weights(partial)
+        with h5py.File(partial, "a") as file:
+            file.attrs[_EPOCHS] = epochs
         return partial
 
     def _write_row(self, row):
@@ -67,6 +73,13 @@ class SaveEpoch(keras.callbacks.Callback):
             writer.writeheader()
             writer.writerows(rows)
         os.replace(partial, self.log)
+
+
+def finished_epochs(state):
+    """Number of epochs in a state that `SaveEpoch` wrote; None in one of old."""
+    with h5py.File(state) as file:
+        epochs = file.attrs.get(_EPOCHS)
+    return None if epochs is None else int(epochs)
 
 
 class ImagesPerSecond(keras.callbacks.Callback):
@@ -91,7 +104,7 @@ class ImagesPerSecond(keras.callbacks.Callback):
 class StopOnNonFinite(keras.callbacks.Callback):
     """Counts steps whose loss is not finite; ends the training after some in a row.
 
-    On TensorFlow such a step leaves the weights as they are. The epoch's metrics start
+    On TensorFlow such a step is taken with gradients of zero. The epoch's metrics start
     anew after it, and its logs say how many there were: `non_finite_steps`.
 
     Args:
@@ -168,8 +181,9 @@ class PicturePanel(keras.callbacks.Callback):
         columns = [np.rint(255 * np.clip(c, 0, 1)).astype("uint8") for c in columns]
         columns.append(colour_map(spread / 0.05))
         panel = np.concatenate([np.concatenate(c, axis=0) for c in columns], axis=1)
-        usage = [value for key, value in logs.items() if key.startswith("usage_")]
-        if usage:
+        if "usage_0" in logs:
+            # Not in the order of the logs, in which 10 comes before 2.
+            usage = [logs[f"usage_{k}"] for k in range(hypotheses.shape[1])]
             panel = np.concatenate([panel, _bars(usage, panel.shape[1])])
         partial = self.folder / "partial.png"
         Image.fromarray(panel).save(partial)

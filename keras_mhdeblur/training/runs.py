@@ -14,6 +14,7 @@ from keras_mhdeblur.training.callbacks import (
     PicturePanel,
     SaveEpoch,
     StopOnNonFinite,
+    finished_epochs,
 )
 from keras_mhdeblur.training.dead_heads import DeadHeadReset
 from keras_mhdeblur.training.distribution import is_chief, per_replica_batch_size
@@ -35,7 +36,8 @@ def train(
 
     After every epoch the weights, the optimizer's state and the running averages are
     in `output`; when it holds them already, training continues from there, with the
-    data that would have come next. Trainings have whole epochs: at least the
+    data that would have come next (where there are several crops of an image, but for
+    those in the buffer that shuffles them). Trainings have whole epochs: at least the
     recipe's steps.
 
     In `output`: state.weights.h5, log.csv with a row per epoch, panels/epoch_NNNN.png
@@ -76,13 +78,16 @@ def train(
     with scope():
         model = recipes.build_model(recipe)
     state = output / "state.weights.h5"
+    per_epoch = recipe["steps_per_epoch"]
+    done = 0
     if state.exists():
         model.load_weights(state)
+        # Not the optimizer's iterations, which lack the steps that loss scaling skips.
+        epochs = finished_epochs(state)
+        done = int(model.optimizer.iterations) if epochs is None else epochs * per_epoch
     elif initial_model is not None:
         _copy_weights(initial_model, model)
-    per_epoch = recipe["steps_per_epoch"]
     for stage in stages:
-        done = int(keras.ops.convert_to_numpy(model.optimizer.iterations))
         if done >= stage["stop"]:
             continue
         dataset = recipes.build_dataset(
@@ -106,19 +111,34 @@ def train(
             if tensorboard:
                 callbacks.append(_tensorboard(output / "tensorboard"))
         epoch = done // per_epoch
-        model.fit(
-            dataset,
-            initial_epoch=epoch,
-            epochs=epoch - (done - stage["stop"]) // per_epoch,
-            steps_per_epoch=per_epoch,
-            shuffle=False,  # the dataset has its own order
-            callbacks=callbacks,
-            verbose=verbose,
-        )
-    if model.optimizer.use_ema:
-        with scope():
-            model.optimizer.finalize_variable_values(model.trainable_variables)
+        epochs = epoch - (done - stage["stop"]) // per_epoch
+        with _without_averages(model.optimizer):
+            model.fit(
+                dataset,
+                initial_epoch=epoch,
+                epochs=epochs,
+                steps_per_epoch=per_epoch,
+                shuffle=False,  # the dataset has its own order
+                callbacks=callbacks,
+                verbose=verbose,
+            )
+        done = epochs * per_epoch
+    with scope():
+        model.optimizer.finalize_variable_values(model.trainable_variables)
     return model
+
+
+@contextlib.contextmanager
+def _without_averages(optimizer):
+    """Keeps `fit` from replacing the weights by their running averages at its end.
+
+    The next stage goes on with the weights, as a training does that was stopped.
+    """
+    optimizer.finalize_variable_values = lambda variables: None
+    try:
+        yield
+    finally:
+        del optimizer.finalize_variable_values
 
 
 def rehearse(recipe, folders, *, skip_broken=False, steps=3):
@@ -133,7 +153,7 @@ def rehearse(recipe, folders, *, skip_broken=False, steps=3):
     Returns:
         Dictionary: "network", "parameters", "num_heads", "num_hypotheses", "data"
         (what was found, in words), "stages" (list of steps, patch_size, batch_size),
-        "first_step" and "step" (seconds; of the first stage), "seconds" (estimate of
+        "first_step" and "step" (seconds; of the largest stage), "seconds" (estimate of
         the whole training, by its number of pixels) and "peak_memory_mb" (of this
         process, with the largest batch; None where the system does not tell).
     """

@@ -30,9 +30,9 @@ class TensorFlowTrainer(keras.Model):
 
     What several replicas cannot do is refused by `compile`, `fit` and `evaluate` with a
     `ValueError`: `jit_compile=True`, `steps_per_execution` above 1, gradient
-    accumulation, a loss with another reduction than the mean over the batch, a model,
-    optimizer or metric made outside `strategy.scope()`, and workers that start from
-    different weights.
+    accumulation, `clipnorm` and `clipvalue`, a loss with another reduction than the
+    mean over the batch, a model, optimizer or metric made outside `strategy.scope()`,
+    and workers that start from different weights.
     """
 
     @functools.wraps(keras.Model.compile)
@@ -165,6 +165,9 @@ class TensorFlowTrainer(keras.Model):
             ("jit_compile", self.jit_compile, False),
             ("steps_per_execution", self.steps_per_execution, 1),
             ("gradient_accumulation_steps", accumulation, None),
+            # They would clip the replicas' gradients one by one.
+            ("clipnorm", getattr(optimizer, "clipnorm", None), None),
+            ("clipvalue", getattr(optimizer, "clipvalue", None), None),
         ):
             if value != possible:
                 raise ValueError(
@@ -193,9 +196,9 @@ class TensorFlowTrainer(keras.Model):
         inner = getattr(optimizer, "inner_optimizer", optimizer)
         if inner.gradient_accumulation_steps:
             return gradients  # the optimizer clips what it has accumulated
-        if loss_scale is not None and not inner.global_clipnorm:
-            return gradients  # the optimizer skips a step that is not finite
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        if loss_scale is not None and not inner.global_clipnorm and replicas == 1:
+            return gradients  # the optimizer skips a step that is not finite
         if replicas > 1:
             context = tf.distribute.get_replica_context()
             gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)

@@ -148,6 +148,23 @@ def test_two_replicas_equal_one_device(
     assert sorted(map(np.sum, two_counts[-2:])) == [samples, samples]
 
 
+@pytest.mark.parametrize("bad", [0, 3])
+def test_a_step_that_overflows_on_one_replica_is_skipped(strategy, make_model, bad):
+    x, y = blurry_and_sharp(4)
+    y[bad] = np.nan
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        with strategy.scope():
+            model = make_model(lambda: mhd.training.TorchAdamW(1e-3))
+    finally:
+        keras.config.set_dtype_policy(policy)
+    before = arrays(model.weights)
+    model.fit(x, y, batch_size=4, shuffle=False, verbose=0)
+    for a, b in zip(before, arrays(model.weights)):
+        np.testing.assert_array_equal(b, a)
+
+
 def test_single_images_on_two_replicas(strategy, make_model):
     x, y = blurry_and_sharp(3)
     signature = (tf.TensorSpec((None, None, 3)),) * 2
@@ -175,6 +192,8 @@ def test_single_images_on_two_replicas(strategy, make_model):
             {"optimizer": lambda: keras.optimizers.SGD(gradient_accumulation_steps=2)},
             "gradient_accumulation_steps=2",
         ),
+        ({"optimizer": lambda: keras.optimizers.SGD(clipnorm=0.5)}, "clipnorm=0.5"),
+        ({"optimizer": lambda: keras.optimizers.SGD(clipvalue=0.5)}, "clipvalue=0.5"),
         (
             {"loss": mhd.losses.HypothesisLoss("mse", reduction="sum")},
             "loss.reduction='sum'",

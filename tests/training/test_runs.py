@@ -133,6 +133,24 @@ def test_a_finished_training_is_not_trained_further(tmp_path, photos):
         np.testing.assert_array_equal(a, b)
 
 
+def test_steps_that_loss_scaling_skips_are_not_made_up_for(tmp_path, photos):
+    recipe = {**TINY, "dtype_policy": "mixed_float16"}
+    first = runs.train(recipe, tmp_path, photos, **QUIET)
+    assert int(first.optimizer.iterations) < 6  # the scale begins too high
+    again = runs.train(recipe, tmp_path, photos, **QUIET)
+    for a, b in zip(first.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_stages_alike_are_one_stage(tmp_path, photos):
+    stage = {"steps": 2, "patch_size": 16, "batch_size": 2}
+    one = runs.train(TINY, tmp_path / "one", photos, **QUIET)
+    recipe = {**TINY, "progressive": [stage, {**stage, "steps": 4}]}
+    two = runs.train(recipe, tmp_path / "two", photos, **QUIET)
+    for a, b in zip(one.get_weights(), two.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
 def test_steps_are_rounded_up_to_whole_epochs(tmp_path, photos):
     recipe = {**TINY, "steps": 3}
     model = runs.train(recipe, tmp_path, photos, **QUIET)
@@ -206,6 +224,23 @@ def test_log_and_pictures(tmp_path, photos):
     runs.train({**TINY, "steps": 8}, tmp_path, photos, verbose=0, panel_every=2)
     later = np.asarray(Image.open(tmp_path / "panels" / "epoch_0004.png"))
     np.testing.assert_array_equal(later[:32, : blurry.shape[1]], blurry)
+
+
+def test_the_bars_are_in_the_order_of_the_hypotheses(tmp_path, monkeypatch):
+    shares = []
+    monkeypatch.setattr(
+        callbacks, "_bars", lambda usage, width: shares.extend(usage) or _no_bars(width)
+    )
+    images = np.zeros((2, 1, 8, 8, 3), "float32")
+    panel = callbacks.PicturePanel(tmp_path, [images], every=1)
+    panel.set_model(lambda blurry: np.zeros((len(blurry), 11, 8, 8, 3), "float32"))
+    logs = {f"usage_{k}": k / 55 for k in range(11)}
+    panel.on_epoch_end(0, dict(sorted(logs.items())))
+    assert shares == list(logs.values())
+
+
+def _no_bars(width):
+    return np.zeros((1, width, 3), "uint8")
 
 
 def test_a_full_disk_is_found_before_the_first_step(tmp_path, photos, monkeypatch):
