@@ -78,6 +78,12 @@ def test_photos_to_pairs_for_training_and_evaluation(photos, tmp_path, capfd):
     assert len(list(data.paired_folder(*folders, patch_size=None))) == 8
 
 
+def test_whole_photos_of_any_size_as_jpeg(photos, tmp_path):
+    options = ("--max-path", "3", "--jpeg-quality", "60,95")
+    assert run("photos", photos / "a.png", "-o", tmp_path / "out", *options) == 0
+    assert load(tmp_path / "out" / "blur" / "a.png").shape == (40 - 14, 50 - 14, 3)
+
+
 def test_sources_with_one_name(tmp_path):
     folders = [tmp_path / key / "clip" for key in "ab"]
     for folder in folders:

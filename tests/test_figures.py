@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from keras_mhdeblur import Deblurrer, cli
-from keras_mhdeblur.networks import NAFNet
+from keras_mhdeblur.networks import NAFNet, XYDeblur
 
 pytest.importorskip("matplotlib")
 
@@ -208,3 +208,11 @@ def test_a_model_with_one_head_has_no_figure(photos, tmp_path, capfd):
         options = "--preset", folder, "--output", picture
         assert run(command, photos[0], *options) == 2
         assert "one head" in capfd.readouterr().err
+
+
+def test_heads_that_are_no_hypotheses_have_no_differences(photos, tmp_path, capfd):
+    folder = tmp_path / "axes"
+    Deblurrer(XYDeblur(4, 1, num_heads=2)).save_to_preset(folder)
+    options = "--preset", folder, "--output", tmp_path / "a.png"
+    assert run("differences", photos[0], *options) == 2
+    assert "no hypotheses" in capfd.readouterr().err

@@ -20,7 +20,9 @@ def add_parser(commands):
         "evaluate",
         help="score a model on pairs of images",
         description="Scores a model, beside the blurry input itself, on the pairs of "
-        "two folders, of a benchmark, or on photos that are blurred for it.",
+        "two folders, of a benchmark, or on photos that are blurred for it. "
+        "`restored` is the network's own image, without the guard of `mhdeblur "
+        "restore`.",
     )
     add = parser.add_argument
     add_preset_option(add)
@@ -35,7 +37,7 @@ def add_parser(commands):
         "--photos",
         metavar="FOLDER",
         help="sharp photos; 4 patches of 256 pixels of each are blurred as the "
-        "preset's recipe does it",
+        "preset's recipe does it, whose data must be a synthesized_folder",
     )
     source.add_argument(
         "--data",
@@ -75,6 +77,7 @@ def _evaluate(options):
     if output:
         _check_output(output)
     with quiet_import():
+        from keras_mhdeblur.data.alignment import import_opencv
         from keras_mhdeblur.evaluation import evaluate
         from keras_mhdeblur.images import write_atomically
 
@@ -83,6 +86,8 @@ def _evaluate(options):
     if options.baseline:
         baseline = load_preset(options.baseline, "--baseline")
     try:
+        if str(options.benchmark).startswith("realblur"):
+            import_opencv()  # now, not after the first image
         pairs, names = _pairs(options)
         scores = evaluate(
             model,
@@ -93,7 +98,7 @@ def _evaluate(options):
             per_image=True,
             progress=True,
         )
-    except ValueError as error:
+    except (ValueError, ImportError) as error:
         message = str(error).replace("`allow_partial=True`", "--allow-partial")
         raise UsageError(message) from None
     rows = scores.pop("per_image")
@@ -124,6 +129,7 @@ def _pairs(options):
     """The pairs of images, and their names or None."""
     with quiet_import():
         from keras_mhdeblur import data
+        from keras_mhdeblur.presets.zoo import find_preset
         from keras_mhdeblur.training import recipes
 
     if options.pairs:
@@ -144,7 +150,7 @@ def _pairs(options):
             )
         names = [blurry.relative_to(options.data).as_posix() for blurry, _ in found]
         return found.dataset(patch_size=None), names
-    recipe = recipes.load_recipe(recipe_path(options.preset))
+    recipe = recipes.load_recipe(recipe_path(find_preset(options.preset)))
     return recipes.evaluation_pairs(recipe, options.photos), None
 
 

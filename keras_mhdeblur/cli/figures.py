@@ -94,6 +94,10 @@ def _differences(options):
     model = load_preset(options.preset)
     if model.num_heads < 2:
         raise UsageError(f"--preset {options.preset} has one head: no difference")
+    if model.combine_heads == "axes":
+        raise UsageError(
+            f"--preset {options.preset}: its heads are no hypotheses by themselves"
+        )
     result = model.restore(image, progress=True)
     single = [result.names.index(str(head)) for head in range(model.num_heads)]
     return _save(figures.differences(result.hypotheses[single]), options.output)

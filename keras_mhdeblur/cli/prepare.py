@@ -42,9 +42,8 @@ def add_parser(commands):
     add(
         "--step",
         type=positive,
-        default=256,
         metavar="PIXELS",
-        help="from tile to tile (default: %(default)s)",
+        help="from tile to tile, at most --tile (default: 256, or --tile if less)",
     )
     add("--allow-partial", action="store_true", help="take an incomplete benchmark")
     add("--skip-broken", action="store_true", help="leave out broken image files")

@@ -28,12 +28,7 @@ def align_for_scoring(restored, sharp):
         ValueError: the shapes differ, or the images have too little in common to be
             aligned.
     """
-    try:
-        import cv2
-    except ImportError:
-        raise ImportError(
-            "The alignment needs OpenCV: pip install keras-mhdeblur[realblur]"
-        ) from None
+    cv2 = import_opencv()
     restored, sharp = (np.asarray(x, "float32") for x in (restored, sharp))
     if restored.shape != sharp.shape or sharp.ndim != 3 or sharp.shape[-1] != 3:
         raise ValueError(
@@ -72,3 +67,14 @@ def align_for_scoring(restored, sharp):
         borderValue=0,
     )
     return aligned, mask > 0
+
+
+def import_opencv():
+    """The module cv2, or an ImportError that says how to install it."""
+    try:
+        import cv2
+    except ImportError:
+        raise ImportError(
+            "The alignment needs OpenCV: pip install keras-mhdeblur[realblur]"
+        ) from None
+    return cv2

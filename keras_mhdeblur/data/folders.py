@@ -51,7 +51,8 @@ def paired_folder(
 
     Raises:
         ValueError: files are broken, without partner, of different sizes or smaller
-            than a patch; the message names them.
+            than a patch, and the message names them; or one pass has fewer patches
+            than a batch.
     """
     problems = {
         files: problem or _pair_problem(files, patch_size)
@@ -85,8 +86,8 @@ def paired_files(
         `tf.data.Dataset` of (blurry, sharp), float32 (B, H, W, 3) in [0, 1].
 
     Raises:
-        ValueError: files are broken, of different sizes or smaller than a patch; the
-            message names them.
+        ValueError: files are broken, of different sizes or smaller than a patch, and
+            the message names them; or one pass has fewer patches than a batch.
     """
     return _pair_dataset(
         sound_pairs(pairs, patch_size, skip_broken), patch_size, batch_size, augment,
@@ -113,8 +114,9 @@ def synthesized_folder(
         photo_dir: folder with sharp photos (PNG, JPEG or BMP), searched recursively.
             They should be sharp at the pixel: reduce camera pictures to 1 to 2
             megapixels.
-        patch_size, batch_size, augment, crops_per_image, seed, skip_broken,
-            stream_from: as in `paired_folder`.
+        patch_size: side of the square patches in pixels.
+        batch_size, augment, crops_per_image, seed, skip_broken, stream_from: as in
+            `paired_folder`.
         max_path, blur: arguments of `synthesize_motion_blur`.
 
     Returns:
@@ -122,8 +124,11 @@ def synthesized_folder(
         [0, 1].
 
     Raises:
-        ValueError: a photo is broken or too small; the message names it.
+        ValueError: a photo is broken or too small, and the message names it; or one
+            pass has fewer patches than a batch.
     """
+    if patch_size is None:
+        raise ValueError("Patches must have a size. Received: patch_size=None")
     margin = int(max_path) + 4
     source_size = patch_size + 2 * margin
     photos = list_images(photo_dir)

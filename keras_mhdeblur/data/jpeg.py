@@ -35,7 +35,7 @@ def jpeg_compress(images, quality):
     """Images as they come back from a JPEG file without chroma subsampling.
 
     Args:
-        images: (B, H, W, 3) in [0, 1]; H and W multiples of 8.
+        images: (B, H, W, 3) in [0, 1], H and W known.
         quality: (B,) or number, 1 to 100 on the scale of libjpeg.
 
     Returns:
@@ -43,11 +43,15 @@ def jpeg_compress(images, quality):
     """
     images = ops.convert_to_tensor(images)
     _, height, width, channels = images.shape
-    if channels != 3 or height % 8 or width % 8:
+    if channels != 3:
         raise ValueError(
-            "`images` must be RGB with height and width that are multiples of 8. "
-            f"Received: images.shape={tuple(images.shape)}"
+            f"`images` must be RGB. Received: images.shape={tuple(images.shape)}"
         )
+    # As libjpeg does, repeated edges fill up the last blocks.
+    for axis, side in ((1, height), (2, width)):
+        if side % 8:
+            index = np.minimum(np.arange(side + -side % 8), side - 1)
+            images = ops.take(images, index, axis=axis)
     tables = [np.array(t.split(), "float32") for t in (_LUMA_TABLE, _CHROMA_TABLE)]
     table = np.stack([tables[0], tables[1], tables[1]]).reshape(3, 8, 8)
     table = ops.convert_to_tensor(table.transpose(1, 2, 0))
@@ -60,11 +64,12 @@ def jpeg_compress(images, quality):
     offset = ops.convert_to_tensor(_OFFSET)
     # Whole numbers at each stage, as in a file: less would choose other coefficients.
     ycc = ops.round(ops.matmul(255 * images, _TO_YCC.T) - offset)
-    blocks = ops.reshape(ycc, (-1, height // 8, 8, width // 8, 8, 3))
+    padded = ycc.shape
+    blocks = ops.reshape(ycc, (-1, padded[1] // 8, 8, padded[2] // 8, 8, 3))
     coefficients = ops.einsum("bhpwqc,up,vq->bhuwvc", blocks, dct, dct)
     coefficients = ops.round(coefficients / steps) * steps
     blocks = ops.einsum("bhuwvc,up,vq->bhpwqc", coefficients, dct, dct)
-    ycc = ops.reshape(blocks, (-1, height, width, 3))
+    ycc = ops.reshape(blocks, (-1, *padded[1:]))[:, :height, :width]
     ycc = ops.clip(ops.round(ycc), -128, 127) + offset
     rgb = ops.round(ops.matmul(ycc, np.linalg.inv(_TO_YCC).T.astype("float32")))
     return ops.clip(rgb, 0, 255) / 255

@@ -39,6 +39,15 @@ def visited_image(visit, count, seed):
     )
 
 
+def check_pass(patches, batch_size):
+    """Raises ValueError if a pass has no whole batch: `fit` would train nothing."""
+    if patches < batch_size:
+        raise ValueError(
+            f"A pass has {patches} patches, fewer than a batch, and incomplete batches "
+            f"are dropped. Received: batch_size={batch_size}"
+        )
+
+
 def drawn_patch(sample, seed, limits):
     """Where a patch lies and how it is turned.
 
@@ -76,8 +85,13 @@ def random_patches(
 
     Returns:
         `tf.data.Dataset` of (patches (B, size, size, C) uint8, seeds (B,) int32).
+
+    Raises:
+        ValueError: one pass has fewer patches than a batch.
     """
     count = int(paths.shape[0])
+    if stream_from is None:
+        check_pass(count * crops_per_image, batch_size)
     seed = int(seed) % 2**31
 
     def crops_of(visit):

@@ -10,13 +10,19 @@ import tensorflow as tf
 from PIL import Image
 
 from keras_mhdeblur.data.folders import decoded_pairs, sound_pairs
-from keras_mhdeblur.data.patches import drawn_patch, to_unit, visited_image, visits
+from keras_mhdeblur.data.patches import (
+    check_pass,
+    drawn_patch,
+    to_unit,
+    visited_image,
+    visits,
+)
 
 _ARRAYS = ("blurry.npy", "sharp.npy")
 _INDEX = "index.json"
 
 
-def prepared_size(pairs, tile_size=None, step=256, *, skip_broken=False):
+def prepared_size(pairs, tile_size=None, step=None, *, skip_broken=False):
     """Bytes on disk that `prepare` will need; reads all files to check them.
 
     Args:
@@ -26,14 +32,15 @@ def prepared_size(pairs, tile_size=None, step=256, *, skip_broken=False):
         Number of bytes.
 
     Raises:
-        ValueError: files cannot be used; the message names them.
+        ValueError: files cannot be used, and the message names them; or the step is
+            wrong.
     """
-    pairs = sound_pairs(pairs, tile_size, skip_broken)
-    return 2 * int(np.prod(_shape(_tiles(pairs, tile_size, step))))
+    _, tiles = _sound_tiles(pairs, tile_size, step, skip_broken)
+    return 2 * int(np.prod(_shape(tiles)))
 
 
 def prepare(
-    pairs, output, tile_size=None, step=256, *, skip_broken=False, progress=None
+    pairs, output, tile_size=None, step=None, *, skip_broken=False, progress=None
 ):
     """Decodes pairs once, into arrays that `prepared_folder` reads patches from.
 
@@ -47,7 +54,9 @@ def prepare(
         tile_size: None for whole images, which must have one size, or the side of the
             square tiles they are cut into; 512 with step 256 is customary for GoPro (8
             tiles of an image; they overlap, so that this takes 2.3 times the disk).
-        step: pixels between tiles; the last ones of a row or column lie at the edge.
+        step: pixels from tile to tile, at most `tile_size`; None for 256, or for
+            `tile_size` if that is less. The last ones of a row or column lie at the
+            edge.
         skip_broken: leave out broken pairs instead of raising.
         progress: function of the numbers of finished and of all pairs, called after
             each.
@@ -57,7 +66,7 @@ def prepare(
 
     Raises:
         ValueError: files cannot be used, the folder exists, or the disk has too little
-            free space; the message names them.
+            free space, and the message names them; or the step is wrong.
     """
     output = pathlib.Path(output)
     if output.exists():
@@ -65,8 +74,7 @@ def prepare(
             "`output` must be a new folder; this one exists. "
             f"Received: output={str(output)!r}"
         )
-    pairs = sound_pairs(pairs, tile_size, skip_broken)
-    tiles = _tiles(pairs, tile_size, step)
+    pairs, tiles = _sound_tiles(pairs, tile_size, step, skip_broken)
     shape = _shape(tiles)
     output.parent.mkdir(parents=True, exist_ok=True)
     partial = output.with_name(output.name + ".partial")
@@ -101,23 +109,27 @@ def prepared_folder(
 
     Args:
         folder: folder that `prepare` made.
-        patch_size, batch_size, augment, seed, stream_from: as in `paired_folder`.
+        patch_size: side of the square patches in pixels.
+        batch_size, augment, seed, stream_from: as in `paired_folder`.
 
     Returns:
         `tf.data.Dataset` of (blurry, sharp), float32 (B, patch_size, patch_size, 3) in
         [0, 1].
 
     Raises:
-        ValueError: the folder is incomplete, or its images are smaller than a patch.
+        ValueError: the folder is incomplete, its images are smaller than a patch, or
+            one pass has fewer patches than a batch.
     """
     images = _open_arrays(pathlib.Path(folder))
     count, *image_size = images[0].shape
-    if patch_size > min(image_size):
+    if patch_size is None or patch_size > min(image_size):
         height, width = image_size
         raise ValueError(
-            f"The prepared images have {width}x{height} pixels, less than a patch. "
-            f"Received: patch_size={patch_size}"
+            f"Patches must be no larger than the prepared images, {width}x{height} "
+            f"pixels. Received: patch_size={patch_size}"
         )
+    if stream_from is None:
+        check_pass(count, batch_size)
     seed = int(seed) % 2**31
     limits = tf.constant([side - patch_size + 1 for side in image_size])
 
@@ -149,6 +161,19 @@ def prepared_folder(
         visits(count, seed, first).map(draw).batch(batch_size, drop_remainder=True)
     )
     return dataset.map(load, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def _sound_tiles(pairs, tile_size, step, skip_broken):
+    """The usable pairs, and their tiles as `_tiles` lists them."""
+    if tile_size is not None:
+        step = min(256, tile_size) if step is None else step
+        if not 1 <= step <= tile_size:  # pixels between the tiles would be lost
+            raise ValueError(
+                f"`step` must be between 1 and `tile_size`, {tile_size}. "
+                f"Received: step={step}"
+            )
+    pairs = sound_pairs(pairs, tile_size, skip_broken)
+    return pairs, _tiles(pairs, tile_size, step)
 
 
 def _tiles(pairs, tile_size, step):

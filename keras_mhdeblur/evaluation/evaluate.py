@@ -45,8 +45,9 @@ def evaluate(
           "hypotheses": names of the K' hypotheses, "0+1" the average of 0 and 1.
         - Dictionaries of "psnr" in dB, "ssim" (per channel), "ssim_3d" and
           "ssim_luma", averaged over the images. "input": of the blurry image.
-          "selected": of the image that `model.select` chooses. "mean": of the mean of
-          the hypotheses. "medoid": of the hypothesis nearest to it.
+          "selected": of the image that `model.select` chooses, without the guard that
+          `restore` applies. "mean": of the mean of the hypotheses. "medoid": of the
+          hypothesis nearest to it.
           "single": of the hypothesis whose PSNR is best on average (arXiv 2208.13029,
           eq. 7b), with its "pair" of heads (i, j). "overall": of the best hypothesis
           of every image (eq. 7a), for each score by itself; it needs the label to

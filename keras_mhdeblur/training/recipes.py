@@ -2,6 +2,7 @@
 
 import inspect
 import pathlib
+import re
 
 import keras
 import yaml
@@ -85,6 +86,17 @@ _OPTIONAL = (
 _DTYPE_POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
+class _Loader(yaml.SafeLoader):
+    """Reads 1e-3 as a number, as YAML 1.2 does; in YAML 1.1 it is a word."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"),
+    list("-+.0123456789"),
+)
+
+
 def load_recipe(path, settings=()):
     """Reads a recipe and checks it.
 
@@ -100,8 +112,8 @@ def load_recipe(path, settings=()):
             is unknown or missing; the message names it and the nearest known one.
     """
     try:
-        recipe = yaml.safe_load(pathlib.Path(path).read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        recipe = yaml.load(pathlib.Path(path).read_text(), _Loader)
+    except (yaml.YAMLError, ValueError) as error:
         raise ValueError(f"{path} is not a YAML file: {error}") from None
     if not isinstance(recipe, dict):
         raise ValueError(f"The recipe has no sections. Received: path={str(path)!r}")
@@ -116,7 +128,12 @@ def load_recipe(path, settings=()):
                 "A setting is section.key=value of an existing section. "
                 f"Received: setting={setting!r}"
             )
-        target[last] = yaml.safe_load(value)
+        try:
+            target[last] = yaml.load(value, _Loader)
+        except (yaml.YAMLError, ValueError):
+            raise ValueError(
+                f"The value of a setting must be YAML. Received: setting={setting!r}"
+            ) from None
     check_recipe(recipe)
     return recipe
 
@@ -141,6 +158,13 @@ def check_recipe(recipe):
         section = recipe.get(title, {"name": "PSNRLoss"})
         more = _ASSIGNMENT if title == "loss" else ()
         _check_choice(choices, section, title, more)
+    accumulation = recipe["optimizer"].get("gradient_accumulation_steps")
+    if accumulation:
+        raise ValueError(
+            "A recipe's optimizer cannot accumulate gradients: trainings count batches "
+            "by updates. `batch_size` in the section data may be larger instead. "
+            f"Received: gradient_accumulation_steps={accumulation}"
+        )
     _check_arguments(
         DeadHeadReset, recipe.get("dead_head_reset", {}), "dead_head_reset"
     )
@@ -265,15 +289,24 @@ def evaluation_pairs(recipe, photo_dir, patch_size=256, crops_per_image=4):
     """Photos blurred as in a recipe's training, but always the same way.
 
     Args:
-        recipe: dictionary as from `load_recipe`; its data are synthesized.
+        recipe: dictionary as from `load_recipe`.
         photo_dir: folder of sharp photos.
         patch_size: side of the square patches in pixels.
         crops_per_image: patches per photo.
 
     Returns:
         `tf.data.Dataset` of (blurry, sharp), one pair per batch.
+
+    Raises:
+        ValueError: the recipe's data are not synthesized, or photos cannot be used.
     """
-    settings = {key: v for key, v in recipe["data"].items() if key != "name"}
+    settings = dict(recipe["data"])
+    name = settings.pop("name")
+    if name != "synthesized_folder":
+        raise ValueError(
+            "Photos can be blurred as in a recipe's training only if its data are a "
+            f"synthesized_folder. Received: data.name={name!r}"
+        )
     settings |= {
         "patch_size": patch_size,
         "batch_size": 1,

@@ -145,6 +145,15 @@ def test_one_pair_is_enough(folders):
     assert len(batches(folders, 3, stream_from=0)) == 3
 
 
+def test_a_pass_without_a_batch_is_refused(folders):
+    dataset = paired_folder(*folders, patch_size=16, batch_size=10, crops_per_image=2)
+    assert len(list(dataset)) == 1
+    with pytest.raises(ValueError, match="10 patches.* Received: batch_size=11"):
+        paired_folder(*folders, patch_size=16, batch_size=11, crops_per_image=2)
+    stream = paired_folder(*folders, patch_size=16, batch_size=11, stream_from=0)
+    assert len(list(stream.take(2))) == 2
+
+
 # Whole images and decoding.
 
 
@@ -377,6 +386,11 @@ def test_synthesized_labels_are_pieces_of_the_photos(tmp_path):
             # The margin of the path is inside the photo.
             assert 10 <= patch[..., :2].min() and patch[..., :2].max() < 50
         assert np.any(levels(blurry) != levels(label))
+
+
+def test_synthesis_needs_a_patch_size(tmp_path):
+    with pytest.raises(ValueError, match="Received: patch_size=None"):
+        synthesized_folder(tmp_path, patch_size=None)
 
 
 def test_synthesized_stream_goes_on_where_it_stopped(tmp_path):

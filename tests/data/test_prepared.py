@@ -95,6 +95,17 @@ def test_gopro_has_eight_tiles_an_image(tmp_path):
     assert prepared_size(pairs, 512) == 2 * 8 * 512 * 512 * 3
 
 
+def test_tiles_leave_out_no_pixels(pairs, tmp_path):
+    for step in (33, 0):
+        message = f"between 1 and `tile_size`, 32.* Received: step={step}"
+        with pytest.raises(ValueError, match=message):
+            prepared_size(pairs, 32, step)
+        with pytest.raises(ValueError, match=message):
+            prepare(pairs, tmp_path / "out", 32, step)
+    for step in (32, None):
+        assert prepared_size(pairs, 32, step) == 2 * 5 * 4 * 32 * 32 * 3
+
+
 def test_several_sizes_need_tiles(tmp_path):
     pairs = make_pairs(tmp_path, [(50, 40), (32, 33)])
     with pytest.raises(ValueError, match="several sizes.*Received: tile_size=None"):
@@ -191,6 +202,12 @@ def test_a_pass_visits_every_image_once(prepared):
     assert len(batches(prepared, batch_size=2)) == 2  # the incomplete batch is dropped
 
 
+def test_a_pass_without_a_batch_is_refused(prepared):
+    with pytest.raises(ValueError, match="5 patches.* Received: batch_size=6"):
+        prepared_folder(prepared, 16, 6)
+    assert len(batches(prepared, 2, batch_size=6, stream_from=0)) == 2
+
+
 def test_types(prepared):
     blurry, sharp = prepared_folder(prepared, 16, 2).element_spec
     assert blurry == sharp == tf.TensorSpec((2, 16, 16, 3), tf.float32)
@@ -198,8 +215,9 @@ def test_types(prepared):
 
 
 def test_wrong_folders_and_sizes(prepared):
-    with pytest.raises(ValueError, match="50x40 pixels.*Received: patch_size=41"):
-        prepared_folder(prepared, 41)
+    for size in (41, None):
+        with pytest.raises(ValueError, match=f"50x40.*Received: patch_size={size}"):
+            prepared_folder(prepared, size)
     with pytest.raises(ValueError, match="no prepared pairs .*Received: folder='"):
         prepared_folder(prepared.parent)
     data = (prepared / "sharp.npy").read_bytes()
@@ -221,6 +239,8 @@ def test_command(pairs, tmp_path, capsys):
     out, err = capsys.readouterr()
     assert "5 pairs found" in out and "out will take 0.00 GB" in out and err == ""
     assert not (tmp_path / "out").exists()
+    assert run(*command, "--dry-run", "--tile", 32, "--step", 33) == 2
+    assert "Received: step=33" in capsys.readouterr().err
     assert run(*command, "--yes", "--tile", 32, "--step", 8) == 0
     out, err = capsys.readouterr()
     assert out.endswith(f"Wrote {tmp_path / 'out'}\n")

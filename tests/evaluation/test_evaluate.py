@@ -1,5 +1,6 @@
 import csv
 import json
+import sys
 
 import keras
 import numpy as np
@@ -9,6 +10,7 @@ from PIL import Image
 from keras_mhdeblur import Deblurrer, cli, metrics
 from keras_mhdeblur.evaluation import PLAIN, Protocol, evaluate, get_protocol
 from keras_mhdeblur.networks import NAFNet
+from keras_mhdeblur.presets import hub
 
 LEVELS = 1 / 255
 
@@ -373,3 +375,51 @@ def test_rows_of_the_command_average_to_its_scores(tmp_path, capfd):
     ):
         assert command(*arguments) == 2
         assert message in capfd.readouterr().err
+
+
+def evaluated_photos(folder, preset):
+    return cli.main(["evaluate", "--photos", str(folder), "--preset", str(preset)])
+
+
+@pytest.mark.parametrize("data", ["benchmark_folder, benchmark_name: gopro",
+                                  "paired_folder", "prepared_folder"])  # fmt: skip
+def test_photos_need_a_recipe_that_blurs_them(data, tmp_path, capfd):
+    folder = tmp_path / "preset"
+    adding(8, -4).save_to_preset(folder, recipe=recipe_file(tmp_path, data))
+    assert evaluated_photos(tmp_path, folder) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert f"Received: data.name='{data.split(',')[0]}'" in line
+
+
+def test_photos_are_blurred_by_the_recipe_of_a_preset_on_the_hub(
+    tmp_path, monkeypatch, capfd
+):
+    folder = tmp_path / "download"
+    recipe = recipe_file(tmp_path, "synthesized_folder, max_path: 0")
+    adding(8, -4).save_to_preset(folder, recipe=recipe)
+    monkeypatch.setattr(hub, "download", {"hf://me/small": folder}.get)
+    (tmp_path / "photos").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (264, 264, 3), "uint8")
+    Image.fromarray(pixels).save(tmp_path / "photos" / "a.png")
+    assert evaluated_photos(tmp_path / "photos", "hf://me/small") == 0
+    assert "hf://me/small, 4 images" in capfd.readouterr().out
+
+
+def recipe_file(folder, data):
+    path = folder / "of_the_training.yaml"
+    path.write_text(
+        f"{{seed: 0, network: {{name: NAFNet}}, data: {{name: {data}}}, steps: 2, "
+        "steps_per_epoch: 2, optimizer: {name: AdamW}, learning_rate: {peak: 1e-3}}"
+    )
+    return path
+
+
+def test_realblur_without_opencv_is_refused_before_the_work(
+    tmp_path, monkeypatch, capfd
+):
+    adding(8, -4).save_to_preset(tmp_path)
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    arguments = "--data", tmp_path, "--benchmark", "realblur_j", "--preset", tmp_path
+    assert cli.main(["evaluate", *map(str, arguments)]) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "pip install keras-mhdeblur[realblur]" in line

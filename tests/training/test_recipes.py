@@ -40,9 +40,25 @@ def test_settings_replace_values(recipe_file):
     assert recipe["data"]["max_noise"] == 0.0
 
 
-@pytest.mark.parametrize("setting", ["steps", "nothing.width=3", "steps.width=3"])
+@pytest.mark.parametrize("text, number", [("1e-3", 0.001), ("-2E+1", -20), (".5e1", 5)])
+def test_numbers_with_an_exponent(recipe_file, text, number):
+    changed = recipes.load_recipe(recipe_file, [f"learning_rate.peak={text}"])
+    lines = recipe_file.read_text()
+    recipe_file.write_text(lines.replace("peak: 0.01", f"peak: {text}"))
+    for recipe in (changed, recipes.load_recipe(recipe_file)):
+        assert recipe["learning_rate"]["peak"] == number
+
+
+def test_words_and_whole_numbers_stay_what_they_are(recipe_file):
+    for text, value in (("e3", "e3"), ("1e", "1e"), ("v1e3", "v1e3"), ("12", 12)):
+        recipe = recipes.load_recipe(recipe_file, [f"seed={text}"])
+        assert recipe["seed"] == value and type(recipe["seed"]) is type(value)
+
+
+@pytest.mark.parametrize("setting", ["steps", "nothing.width=3", "steps.width=3",
+                                     "steps=[", "steps=2020-13-01"])  # fmt: skip
 def test_wrong_settings(recipe_file, setting):
-    with pytest.raises(ValueError, match=f"Received: setting='{setting}'"):
+    with pytest.raises(ValueError, match=re.escape(f"Received: setting='{setting}'")):
         recipes.load_recipe(recipe_file, [setting])
 
 
@@ -144,6 +160,7 @@ def test_wrong_stages(stages, message):
     ("loss.annealing_steps=7", "annealing_steps=7"),
     ("loss.balance=-1", "balance=-1"),
     ("metrics=[PSNRMean]", "metrics=['PSNRMean']"),
+    ("optimizer.gradient_accumulation_steps=2", "gradient_accumulation_steps=2"),
 ])  # fmt: skip
 def test_values_that_contradict_each_other(recipe_file, setting, received):
     with pytest.raises(ValueError, match=re.escape(f"Received: {received}")):
@@ -221,3 +238,12 @@ def test_evaluation_pairs_are_always_the_same(tmp_path):
         for photo in photos
     ]
     assert counts == [4, 4, 4]
+
+
+@pytest.mark.parametrize("section", [
+    {"name": "paired_folder"},
+    {"name": "benchmark_folder", "benchmark_name": "gopro"},
+])  # fmt: skip
+def test_evaluation_pairs_of_data_that_are_not_synthesized(section, tmp_path):
+    with pytest.raises(ValueError, match=f"Received: data.name='{section['name']}'"):
+        recipes.evaluation_pairs({**TINY, "data": section}, tmp_path)
