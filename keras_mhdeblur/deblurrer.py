@@ -6,6 +6,7 @@ from keras_mhdeblur.combination import pair_indices
 from keras_mhdeblur.layers import HeadCombination
 from keras_mhdeblur.losses import HypothesisLoss, PSNRLoss
 from keras_mhdeblur.metrics import HypothesisMetric
+from keras_mhdeblur.networks.base import crop_size
 
 if keras.backend.backend() == "tensorflow":
     from keras_mhdeblur.training.tensorflow_trainer import TensorFlowTrainer as _Trainer
@@ -44,6 +45,9 @@ class Deblurrer(_Trainer):
         adaptive_weights: what `restore(select="adaptive")` needs, from
             `training.fit_adaptive_weights`; None if there are none.
 
+    Raises:
+        ValueError: an argument is wrong, or does not fit the network's heads.
+
     Example:
 
     ```python
@@ -66,6 +70,14 @@ class Deblurrer(_Trainer):
     ):
         # The layers cast for themselves: the blurry image reaches the heads unrounded.
         super().__init__(autocast=False, **kwargs)
+        from keras_mhdeblur.inference.adaptive import check_coefficients
+        from keras_mhdeblur.inference.selection import head_weights
+
+        if not isinstance(combine_heads, bool):
+            raise ValueError(
+                "`combine_heads` must be True or False. "
+                f"Received: combine_heads={combine_heads!r}"
+            )
         combination = getattr(network, "combination", True)
         if combination == "axes" and not combine_heads:
             raise ValueError(
@@ -76,8 +88,13 @@ class Deblurrer(_Trainer):
         self.combine_heads = combination if combine_heads else False
         self.select = tuple(select) if isinstance(select, list) else select
         self.best_pair = None if best_pair is None else tuple(best_pair)
-        self.local_statistics = local_statistics
+        self.local_statistics = local_statistics = crop_size(local_statistics)
         self.adaptive_weights = adaptive_weights
+        head_weights(self, self.select)
+        if best_pair is not None:
+            head_weights(self, self.best_pair, "best_pair")
+        if adaptive_weights is not None:
+            check_coefficients(adaptive_weights, self.num_heads, "select")
         inference_network = network
         if local_statistics is not None:
             inference_network = network.with_local_statistics(local_statistics)

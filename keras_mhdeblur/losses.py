@@ -17,6 +17,16 @@ from keras_mhdeblur.assignment import (
 LUMA = np.array([65.481, 128.553, 24.966], "float32") / 255.0
 
 
+def luma(images):
+    """BT.601 luma (..., 1), less its offset, of RGB images or differences of them."""
+    if images.shape[-1] != 3:
+        raise ValueError(
+            f"Only RGB images have a luma. Received: images.shape={tuple(images.shape)}"
+        )
+    weights = ops.convert_to_tensor(LUMA, images.dtype)
+    return ops.sum(images * weights, axis=-1, keepdims=True)
+
+
 class ImageLoss(keras.losses.Loss):
     """Base of losses with one value per image.
 
@@ -87,9 +97,7 @@ class PSNRLoss(SquaredErrorLoss):
 
     def error(self, y_true, y_pred):
         error = y_pred - y_true
-        if self.to_luma:
-            error = ops.sum(error * LUMA, axis=-1, keepdims=True)
-        return error
+        return luma(error) if self.to_luma else error
 
     def from_mse(self, mse):
         return self.weight * (10 / math.log(10)) * ops.log(mse + 1e-8)
@@ -122,11 +130,11 @@ class CharbonnierLoss(ImageLoss):
     """Mean of sqrt(difference^2 + epsilon^2) per image (MPRNet, arXiv 2102.02808).
 
     Args:
-        epsilon: where the loss turns from quadratic to linear.
         weight: factor of the loss.
+        epsilon: where the loss turns from quadratic to linear.
     """
 
-    def __init__(self, epsilon=1e-3, weight=1.0, name="charbonnier_loss", **kwargs):
+    def __init__(self, weight=1.0, epsilon=1e-3, name="charbonnier_loss", **kwargs):
         super().__init__(weight, name=name, **kwargs)
         self.epsilon = epsilon
 
@@ -146,11 +154,11 @@ class EdgeLoss(CharbonnierLoss):
     keep every second pixel, times four, blur again.
 
     Args:
-        epsilon, weight: as in `CharbonnierLoss`.
+        weight, epsilon: as in `CharbonnierLoss`.
     """
 
-    def __init__(self, epsilon=1e-3, weight=1.0, name="edge_loss", **kwargs):
-        super().__init__(epsilon, weight, name=name, **kwargs)
+    def __init__(self, weight=1.0, epsilon=1e-3, name="edge_loss", **kwargs):
+        super().__init__(weight, epsilon, name=name, **kwargs)
 
     def call(self, y_true, y_pred):
         # The Laplacian is linear: the one of the difference is the difference of both.
@@ -165,13 +173,22 @@ class CombinedLoss(ImageLoss):
     The winner among hypotheses is the one with the smallest sum.
 
     Args:
-        losses: image losses; give each its `weight`.
+        losses: list of `ImageLoss`es; give each its `weight`.
         weight: factor of the sum.
+
+    Raises:
+        ValueError: the list is empty, or has another kind of loss.
     """
 
     def __init__(self, losses, weight=1.0, name="combined_loss", **kwargs):
         super().__init__(weight, name=name, **kwargs)
         self.losses = [keras.losses.get(loss) for loss in losses]
+        # Keras' own losses average over other axes.
+        if not losses or not all(isinstance(part, ImageLoss) for part in self.losses):
+            raise ValueError(
+                "`losses` must be a list of one or more `ImageLoss`es. "
+                f"Received: losses={losses}"
+            )
 
     def call(self, y_true, y_pred):
         return self.weight * sum(loss.call(y_true, y_pred) for loss in self.losses)

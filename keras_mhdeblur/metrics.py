@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_mhdeblur.assignment import winner
-from keras_mhdeblur.losses import LUMA
+from keras_mhdeblur.losses import luma as luma_of
 
 _TAPS = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 1.5**2))  # of SSIM's window
 _TAPS /= _TAPS.sum()
@@ -55,12 +55,9 @@ def ssim(y_true, y_pred, crop_border=0, variant="per_channel", mask=None):
             '`variant` must be "per_channel", "3d" or "luma". '
             f"Received: variant={variant!r}"
         )
-    y_true, y_pred = _prepare(y_true, y_pred, crop_border, variant == "luma")
-    if any(size is not None and size < 11 for size in y_pred.shape[-3:-1]):
-        raise ValueError(
-            "Images must have at least 11 x 11 pixels, the size of the window, inside "
-            f"`crop_border`. Received: y_pred.shape={tuple(y_pred.shape)}"
-        )
+    y_true, y_pred = _prepare(
+        y_true, y_pred, crop_border, variant == "luma", len(_TAPS)
+    )
 
     def blur(images):
         shape = ops.shape(images)
@@ -99,16 +96,22 @@ def _mean_inside(values, mask, crop_border):
     return total / (ops.sum(weights) * values.shape[-1])
 
 
-def _prepare(y_true, y_pred, crop_border, luma):
+def _prepare(y_true, y_pred, crop_border, luma, smallest=1):
     y_true = ops.cast(y_true, "float32")
     y_pred = ops.clip(ops.cast(y_pred, "float32"), 0, 1)
+    needed = smallest + 2 * crop_border
+    if any(size is not None and size < needed for size in y_pred.shape[-3:-1]):
+        raise ValueError(
+            f"Images must have at least {smallest} x {smallest} pixels inside "
+            f"`crop_border`. Received: y_pred.shape={tuple(y_pred.shape)}, "
+            f"crop_border={crop_border}"
+        )
     if crop_border:
         inside = slice(crop_border, -crop_border)
         y_true = y_true[..., inside, inside, :]
         y_pred = y_pred[..., inside, inside, :]
     if luma:
-        y_true = ops.sum(y_true * LUMA, axis=-1, keepdims=True) + 16 / 255
-        y_pred = ops.sum(y_pred * LUMA, axis=-1, keepdims=True) + 16 / 255
+        y_true, y_pred = (luma_of(y) + 16 / 255 for y in (y_true, y_pred))
     return y_true, y_pred
 
 
@@ -147,7 +150,8 @@ class HypothesisMetric(keras.metrics.Metric):
 
     `measure` gives the values that are averaged over the samples: (B,) or (B, K').
     Sample weights are honoured. PSNR counts as at most 100 dB, so that one image that
-    is predicted exactly does not make the mean infinite.
+    is predicted exactly does not make the mean infinite. Before the first update
+    results are 0; those per hypothesis are none while K' is unknown.
 
     Args:
         name: name of the metric.
@@ -184,13 +188,15 @@ class HypothesisMetric(keras.metrics.Metric):
 
     def means(self):
         """Mean of every hypothesis' value over the samples, (K',)."""
+        if self.num_hypotheses is None:
+            return ops.zeros((1,))
         return ops.divide_no_nan(self.total, self.count)
 
     def result(self):
         return self.means()[0]
 
     def get_config(self):
-        return {"name": self.name, "num_hypotheses": self.num_hypotheses}
+        return {**super().get_config(), "num_hypotheses": self.num_hypotheses}
 
 
 @keras.saving.register_keras_serializable(package="keras_mhdeblur")
@@ -245,7 +251,7 @@ class PSNRPerHead(HypothesisMetric):
 
     def result(self):
         means = self.means()
-        return {f"psnr_{k}": means[k] for k in range(self.num_hypotheses)}
+        return {f"psnr_{k}": means[k] for k in range(self.num_hypotheses or 0)}
 
 
 @keras.saving.register_keras_serializable(package="keras_mhdeblur")
@@ -266,7 +272,7 @@ class HeadUsage(HypothesisMetric):
 
     def result(self):
         means = self.means()
-        return {f"usage_{k}": means[k] for k in range(self.num_hypotheses)}
+        return {f"usage_{k}": means[k] for k in range(self.num_hypotheses or 0)}
 
 
 class WinnerMetric(HypothesisMetric):

@@ -116,7 +116,7 @@ KINDS = [
         {"use_bias": True},
         8,
         "reflect",
-        losses.CombinedLoss([losses.CharbonnierLoss(), losses.EdgeLoss(0.05)]),
+        losses.CombinedLoss([losses.CharbonnierLoss(), losses.EdgeLoss(weight=0.05)]),
     ),
     Kind(
         networks.Restormer,

@@ -96,7 +96,9 @@ seeds = np.array([0, 2])
 blurry, _ = mhd.data.synthesize_motion_blur(arrays["x"], seeds, max_noise=0.0)
 packed = jpeg_compress(arrays["x"], np.array([40, 90]))
 numbers = mhd.data.random.uniform(seeds, 50)
-outputs = {"heads": heads, "hypotheses": model(arrays["x"]), "loss": loss,
+hypotheses = model(arrays["x"])
+luma = mhd.losses.PSNRLoss(to_luma=True)(arrays["y"], hypotheses[:, 0])
+outputs = {"heads": heads, "hypotheses": hypotheses, "loss": loss, "luma": luma,
            "blurry": blurry, "packed": packed, "numbers": numbers}
 np.savez(sys.argv[3], **{k: keras.ops.convert_to_numpy(v) for k, v in outputs.items()})
 """
@@ -126,9 +128,17 @@ def test_two_devices_on_jax_equal_one():
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_muon_on(backend):
-    tests = pathlib.Path(__file__).parent / "training/test_optimizers.py"
-    program = "import pytest, sys; sys.exit(pytest.main([sys.argv[1], '-k', 'muon']))"
-    run(backend, program, tests)
+    run_tests(backend, "training/test_optimizers.py", "muon")
+
+
+def test_networks_on_torch_are_the_official_ones_and_train():
+    file = "networks/test_all_networks.py"
+    run_tests("torch", file, "mhc_k4 or test_training_step")
+
+
+def run_tests(backend, file, which):
+    program = "import pytest, sys; sys.exit(pytest.main(sys.argv[1:]))"
+    run(backend, program, pathlib.Path(__file__).parent / file, "-k", which)
 
 
 def test_values_on_torch_are_those_of_tensorflow(tmp_path):
@@ -153,6 +163,8 @@ def test_values_on_torch_are_those_of_tensorflow(tmp_path):
     np.testing.assert_allclose(found["hypotheses"], model(x), atol=1e-5)
     loss = model.compute_loss(y=keras.ops.convert_to_tensor(y), y_pred=heads)
     np.testing.assert_allclose(found["loss"], loss, atol=1e-5)
+    luma = mhd.losses.PSNRLoss(to_luma=True)(y, model(x)[:, 0])
+    np.testing.assert_allclose(found["luma"], luma, atol=1e-5)
     np.testing.assert_array_equal(found["numbers"], numbers)
     # Rounding to levels, and to coefficients, goes the other way in some places.
     for name, value, share in ("blurry", blurry, 0.01), ("packed", packed, 0.1):

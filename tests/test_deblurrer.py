@@ -277,6 +277,23 @@ def test_save_and_load_goes_on_training(tmp_path):
         np.testing.assert_allclose(a, b, atol=1e-6)
 
 
+@pytest.mark.parametrize("wrong", [
+    {"combine_heads": "maybe"},
+    {"select": "foo"},
+    {"select": "adaptive"},
+    {"select": (9, 9)},
+    {"best_pair": (9, 9)},
+    {"best_pair": (1, 0), "combine_heads": False},
+    {"adaptive_weights": 3},
+    {"adaptive_weights": np.zeros((3, 9))},
+    {"local_statistics": "abc"},
+])  # fmt: skip
+def test_wrong_arguments(wrong):
+    name = "adaptive_weights" if wrong == {"select": "adaptive"} else next(iter(wrong))
+    with pytest.raises(ValueError, match=f"Received: {name}="):
+        tiny(**wrong)
+
+
 def test_callbacks(tmp_path):
     x, y = pairs(4)
     model = tiny()

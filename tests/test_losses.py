@@ -293,6 +293,27 @@ def test_wrong_arguments(settings, received):
         losses.HypothesisLoss("mse", **settings)
 
 
+@pytest.mark.parametrize(
+    "parts", [[], ["mae"], [losses.L1Loss(), keras.losses.MeanAbsoluteError()]]
+)
+def test_combined_losses_are_image_losses(parts):
+    with pytest.raises(ValueError, match=r"Received: losses=\["):
+        losses.CombinedLoss(parts)
+
+
+def test_luma_needs_colours():
+    gray = np.zeros((1, 4, 4, 1), "float32")
+    with pytest.raises(ValueError, match=r"Received: images.shape=\(1, 4, 4, 1\)"):
+        losses.PSNRLoss(to_luma=True)(gray, gray)
+
+
+@pytest.mark.parametrize(
+    "name", ["MSELoss", "PSNRLoss", "L1Loss", "CharbonnierLoss", "EdgeLoss"]
+)
+def test_weight_comes_first(name):
+    assert getattr(losses, name)(0.05).weight == 0.05
+
+
 def test_config_round_trip():
     loss = annealed(
         MPRNET,

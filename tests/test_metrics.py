@@ -133,16 +133,55 @@ def test_predicted_winners():
 
 
 def test_config_round_trip():
-    metric = metrics.HeadUsage(num_hypotheses=3)
+    metric = metrics.HeadUsage(num_hypotheses=3, dtype="float64")
     copy = keras.saving.deserialize_keras_object(
         keras.saving.serialize_keras_object(metric)
     )
     assert copy.num_hypotheses == 3 and copy.name == "head_usage"
+    assert copy.dtype == "float64"
+
+
+@pytest.mark.parametrize(
+    "name, result",
+    [
+        ("PSNROverall", 0),
+        ("PSNRSingleHead", 0),
+        ("PSNRMean", 0),
+        ("PSNRPerHead", {}),
+        ("HeadUsage", {}),
+        ("WinnerAccuracy", 0),
+        ("MajorityAccuracy", 0),
+        ("CalibrationError", 0),
+        ("SelectionRegret", 0),
+    ],
+)
+def test_result_before_the_first_update(name, result):
+    metric = getattr(metrics, name)()
+    assert metric.result() == result
+    metric.reset_state()
+    assert metric.result() == result
 
 
 def test_unknown_ssim():
     with pytest.raises(ValueError, match="Received: variant='4d'"):
         metrics.ssim(np.zeros((16, 16, 3)), np.zeros((16, 16, 3)), variant="4d")
+
+
+@pytest.mark.parametrize("function, border", [(metrics.psnr, 8), (metrics.ssim, 3)])
+def test_nothing_is_left_inside_the_border(function, border):
+    image = np.zeros((24, 16, 3))
+    received = rf"Received: y_pred.shape=\(24, 16, 3\), crop_border={border}$"
+    with pytest.raises(ValueError, match=received):
+        function(image, image, border)
+    function(image, image, border - 1)
+
+
+def test_luma_needs_colours():
+    gray = np.zeros((16, 16, 1))
+    for wrong in {"luma": True}, {"variant": "luma"}:
+        function = metrics.psnr if "luma" in wrong else metrics.ssim
+        with pytest.raises(ValueError, match=r"Received: images.shape=\(16, 16, 1\)"):
+            function(gray, gray, **wrong)
 
 
 def test_masked_scores_are_those_of_the_visible_part():

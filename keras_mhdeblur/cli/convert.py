@@ -126,14 +126,16 @@ def _read_license(path):
 def _settings(settings):
     import yaml
 
+    from keras_mhdeblur.training.recipes import read_yaml
+
     values = {}
     for setting in settings:
         key, separator, value = setting.partition("=")
         if not separator:
             raise UsageError(f"--set takes NAME=VALUE, not {setting!r}")
         try:
-            values[key] = yaml.safe_load(value)
-        except yaml.YAMLError:
+            values[key] = read_yaml(value)
+        except (yaml.YAMLError, ValueError):
             raise UsageError(f"--set {setting}: the value is no YAML") from None
     return values
 

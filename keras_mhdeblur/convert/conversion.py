@@ -60,7 +60,11 @@ def build_model(state, recognition, overrides):
     """
     cls = getattr(networks, recognition.architecture)
     parameters = inspect.signature(cls).parameters
-    options = {name for name in parameters if name != "kwargs" and name[0] != "_"}
+    options = {
+        name
+        for name, parameter in parameters.items()
+        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+    }
     arguments = {**recognition.arguments, **recognition.assumed, **overrides}
     network_arguments, model_arguments = divide_options(
         cls.__name__, arguments, options

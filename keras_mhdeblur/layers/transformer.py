@@ -181,7 +181,7 @@ class TransposedAttention(_Branch):
         temperature = ops.take(ops.reshape(self.temperature, (-1,)), head)
         rows = _inverse_norm(query) * temperature
         logits = products * rows[:, :, None] * _inverse_norm(key)[:, None]
-        other_head = (head[:, None] != head).astype("float32")
+        other_head = ops.convert_to_tensor(head[:, None] != head, "float32")
         return ops.softmax(logits - 1e9 * other_head, axis=-1)
 
     def get_config(self):

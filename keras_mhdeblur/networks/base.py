@@ -1,5 +1,7 @@
 """What all networks share: local statistics and folded heads on the same weights."""
 
+import numbers
+
 import keras
 import numpy as np
 
@@ -7,21 +9,28 @@ import numpy as np
 class RestorationNetwork(keras.Model):
     """Base of the networks: a functional model from images to head stacks.
 
-    A subclass lists its constructor's arguments in `get_config`; it makes its layers
+    A subclass adds its constructor's arguments to `get_config`; it makes its layers
     through `layer_factory(_share_layers_of)` and gives the input of its last layer,
     a `MultiHeadOutput` named "heads", to this constructor.
+
+    The dtype policy is the global one when a network is made, also when one is loaded
+    (`keras.config.set_dtype_policy`); it is no argument and not saved.
 
     Args:
         inputs: input image.
         outputs: head stack, or the list of them, final stage first.
         head_inputs: call arguments of the layer "heads", which makes the final stage.
+        name: name of the model.
+        trainable: whether any weight is trained.
     """
 
     # Which pairs of heads the hypotheses average, see `combination.pair_indices`.
     combination = True
 
-    def __init__(self, inputs, outputs, head_inputs, **kwargs):
-        super().__init__(inputs=inputs, outputs=outputs, **kwargs)
+    def __init__(self, inputs, outputs, head_inputs, name=None, trainable=True):
+        super().__init__(inputs=inputs, outputs=outputs, name=name)
+        if not trainable:  # True would thaw layers that another network shares
+            self.trainable = False
         # In a function, so that Keras does not track the tensors.
         self._head_inputs = lambda: head_inputs
 
@@ -69,6 +78,9 @@ class RestorationNetwork(keras.Model):
         heads.fold_into(folded, weights)
         return model
 
+    def get_config(self):
+        return {"name": self.name, "trainable": self.trainable}
+
 
 def layer_factory(shared):
     """Function that makes layers by name, or takes those of a network.
@@ -89,24 +101,25 @@ def layer_factory(shared):
 
 
 def crop_size(local_statistics):
-    """A size of training crops as `local_window` takes it.
+    """A size of training crops as `local_window` takes it: None, an int or two.
 
     Height and width become a tuple: from files they come as a list.
 
     Raises:
         ValueError: it is neither None, nor one or two positive whole numbers.
     """
-    if isinstance(local_statistics, list):
-        local_statistics = tuple(local_statistics)
-    pair = isinstance(local_statistics, tuple) and len(local_statistics) == 2
-    for size in local_statistics if pair else [local_statistics]:
-        whole = isinstance(size, int) and not isinstance(size, bool)
-        if not (whole and size > 0 or size is None and not pair):
+    if local_statistics is None:
+        return None
+    pair = isinstance(local_statistics, (list, tuple)) and len(local_statistics) == 2
+    sizes = local_statistics if pair else [local_statistics]
+    for size in sizes:
+        whole = isinstance(size, numbers.Integral) and not isinstance(size, bool)
+        if not whole or size < 1:
             raise ValueError(
                 "`local_statistics` must be None, or one or two positive whole "
                 f"numbers. Received: local_statistics={local_statistics!r}"
             )
-    return local_statistics
+    return tuple(map(int, sizes)) if pair else int(local_statistics)
 
 
 def local_window(train_size, level, multiple):

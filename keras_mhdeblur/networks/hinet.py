@@ -65,8 +65,10 @@ class HINet(RestorationNetwork):
         local_statistics=None,
         *,
         _share_layers_of=None,
-        **kwargs,
+        name=None,
+        trainable=True,
     ):
+        local_statistics = crop_size(local_statistics)
         if depth < 2:
             raise ValueError(f"`depth` must be at least 2. Received: depth={depth}")
         multiple = 2 ** (depth - 1)
@@ -147,7 +149,13 @@ class HINet(RestorationNetwork):
         encoder_2 = encoder(x, "stage_2", fused)
         x = decoder(encoder_2, "stage_2")[0]
         stage_2 = heads(x, image, "heads")
-        super().__init__(image, [stage_2, stage_1], head_inputs=(x, image), **kwargs)
+        super().__init__(
+            image,
+            [stage_2, stage_1],
+            head_inputs=(x, image),
+            name=name,
+            trainable=trainable,
+        )
 
         # === Config ===
         self.width = width
@@ -157,11 +165,11 @@ class HINet(RestorationNetwork):
         self.relu_slope = relu_slope
         self.num_heads = num_heads
         self.image_channels = image_channels
-        self.local_statistics = crop_size(local_statistics)
+        self.local_statistics = local_statistics
 
     def get_config(self):
         return {
-            "name": self.name,
+            **super().get_config(),
             "width": self.width,
             "depth": self.depth,
             "hin_start": self.hin_start,

@@ -81,8 +81,10 @@ class MPRNet(RestorationNetwork):
         local_statistics=None,
         *,
         _share_layers_of=None,
-        **kwargs,
+        name=None,
+        trainable=True,
     ):
+        local_statistics = crop_size(local_statistics)
         widths = [width + level * unet_step for level in range(LEVELS)]
 
         def window(level, cuts=(0, 0)):
@@ -223,8 +225,8 @@ class MPRNet(RestorationNetwork):
             terms = []
             for part, y in zip(("encoder", "decoder"), fused):
                 for index in range(level):
-                    name = f"stage_3_{part}_{level}_up_{index}"
-                    y = conv(y, widths[level - 1 - index], name, use_bias=False)
+                    up_name = f"stage_3_{part}_{level}_up_{index}"
+                    y = conv(y, widths[level - 1 - index], up_name, use_bias=False)
                 terms.append(conv(y, channels, f"stage_3_from_{part}_{level}"))
             # Convolutions and the sum come before the upsampling, as above.
             y = add(terms)
@@ -233,7 +235,11 @@ class MPRNet(RestorationNetwork):
             x = add([x, y])
         stage_3 = heads(x, image, "heads", 3)
         super().__init__(
-            image, [stage_3, stage_2, stage_1], head_inputs=(x, image), **kwargs
+            image,
+            [stage_3, stage_2, stage_1],
+            head_inputs=(x, image),
+            name=name,
+            trainable=trainable,
         )
 
         # === Config ===
@@ -245,11 +251,11 @@ class MPRNet(RestorationNetwork):
         self.use_bias = use_bias
         self.num_heads = num_heads
         self.image_channels = image_channels
-        self.local_statistics = crop_size(local_statistics)
+        self.local_statistics = local_statistics
 
     def get_config(self):
         return {
-            "name": self.name,
+            **super().get_config(),
             "width": self.width,
             "unet_step": self.unet_step,
             "orsnet_step": self.orsnet_step,

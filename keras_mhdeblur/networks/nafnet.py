@@ -52,8 +52,10 @@ class NAFNet(RestorationNetwork):
         local_statistics=None,
         *,
         _share_layers_of=None,
-        **kwargs,
+        name=None,
+        trainable=True,
     ):
+        local_statistics = crop_size(local_statistics)
         encoder_blocks, decoder_blocks = tuple(encoder_blocks), tuple(decoder_blocks)
         if len(encoder_blocks) != len(decoder_blocks):
             raise ValueError(
@@ -99,7 +101,13 @@ class NAFNet(RestorationNetwork):
             x = layer(layers.Add, name=f"skip_{index}")([x, skips[level]])
             x = blocks(x, count, level, f"decoder_{index}")
         heads = layer(MultiHeadOutput, num_heads, image_channels, name="heads")
-        super().__init__(image, heads(x, image), head_inputs=(x, image), **kwargs)
+        super().__init__(
+            image,
+            heads(x, image),
+            head_inputs=(x, image),
+            name=name,
+            trainable=trainable,
+        )
 
         # === Config ===
         self.width = width
@@ -108,11 +116,11 @@ class NAFNet(RestorationNetwork):
         self.decoder_blocks = decoder_blocks
         self.num_heads = num_heads
         self.image_channels = image_channels
-        self.local_statistics = crop_size(local_statistics)
+        self.local_statistics = local_statistics
 
     def get_config(self):
         return {
-            "name": self.name,
+            **super().get_config(),
             "width": self.width,
             "encoder_blocks": self.encoder_blocks,
             "middle_blocks": self.middle_blocks,

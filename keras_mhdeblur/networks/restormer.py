@@ -69,12 +69,17 @@ class Restormer(RestorationNetwork):
         local_statistics=None,
         *,
         _share_layers_of=None,
-        **kwargs,
+        name=None,
+        trainable=True,
     ):
+        local_statistics = crop_size(local_statistics)
         num_blocks, attention_heads = tuple(num_blocks), tuple(attention_heads)
-        if len(num_blocks) != len(attention_heads):
+        if width % 2:
+            raise ValueError(f"`width` must be even. Received: width={width}")
+        if not num_blocks or len(num_blocks) != len(attention_heads):
             raise ValueError(
-                "`num_blocks` and `attention_heads` must have the same length. "
+                "`num_blocks` and `attention_heads` must have the same length, at "
+                "least 1. "
                 f"Received: num_blocks={num_blocks}, attention_heads={attention_heads}"
             )
         lowest = len(num_blocks) - 1
@@ -83,9 +88,9 @@ class Restormer(RestorationNetwork):
         if local_statistics is not None:
             # Those of higher levels are made of the lowest one's, so that windows of
             # all levels begin at the same places of the image.
-            height, width = local_window(local_statistics, lowest, multiple)
+            window = local_window(local_statistics, lowest, multiple)
             windows = [
-                (height << lowest - level, width << lowest - level)
+                tuple(size << lowest - level for size in window)
                 for level in range(len(num_blocks))
             ]
 
@@ -127,7 +132,13 @@ class Restormer(RestorationNetwork):
         heads = layer(
             MultiHeadOutput, num_heads, image_channels, use_bias=use_bias, name="heads"
         )
-        super().__init__(image, heads(x, image), head_inputs=(x, image), **kwargs)
+        super().__init__(
+            image,
+            heads(x, image),
+            head_inputs=(x, image),
+            name=name,
+            trainable=trainable,
+        )
 
         # === Config ===
         self.width = width
@@ -139,12 +150,12 @@ class Restormer(RestorationNetwork):
         self.norm = norm
         self.num_heads = num_heads
         self.image_channels = image_channels
-        self.local_statistics = crop_size(local_statistics)
+        self.local_statistics = local_statistics
         self.attention_window = windows[0]
 
     def get_config(self):
         return {
-            "name": self.name,
+            **super().get_config(),
             "width": self.width,
             "num_blocks": self.num_blocks,
             "num_refinement_blocks": self.num_refinement_blocks,

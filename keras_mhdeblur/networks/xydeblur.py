@@ -40,7 +40,14 @@ class XYDeblur(RestorationNetwork):
     combination = "axes"
 
     def __init__(
-        self, width=32, num_res_blocks=6, num_heads=4, image_channels=3, **kwargs
+        self,
+        width=32,
+        num_res_blocks=6,
+        num_heads=4,
+        image_channels=3,
+        *,
+        name=None,
+        trainable=True,
     ):
         # === Layers ===
         relu = {"activation": "relu"}
@@ -91,7 +98,13 @@ class XYDeblur(RestorationNetwork):
                 x = layer(x)
             features.append(x)
         head_inputs = decode(features), decode([rotate(x) for x in features]), image
-        super().__init__(image, heads(*head_inputs), head_inputs=head_inputs, **kwargs)
+        super().__init__(
+            image,
+            heads(*head_inputs),
+            head_inputs=head_inputs,
+            name=name,
+            trainable=trainable,
+        )
 
         # === Config ===
         self.width = width
@@ -109,7 +122,7 @@ class XYDeblur(RestorationNetwork):
 
     def get_config(self):
         return {
-            "name": self.name,
+            **super().get_config(),
             "width": self.width,
             "num_res_blocks": self.num_res_blocks,
             "num_heads": self.num_heads,

@@ -91,12 +91,14 @@ def _build(config, overrides, load_weights, name):
         raise PresetError(str(error)) from None
     combine_heads = deblurrer.get("combine_heads", True)
     recombined = of_deblurrer.get("combine_heads", combine_heads) != combine_heads
-    if not load_weights or recombined:
+    heads = network.get("num_heads")
+    other_heads = not load_weights or of_network.get("num_heads", heads) != heads
+    if other_heads or recombined:
         # Which heads are good was measured with the preset's weights and hypotheses.
         deblurrer.pop("best_pair", None)
         if not isinstance(deblurrer.get("select"), str):
             deblurrer.pop("select", None)
-    if not load_weights:
+    if other_heads:
         deblurrer.pop("adaptive_weights", None)
         if deblurrer.get("select") == "adaptive":
             deblurrer.pop("select")

@@ -97,6 +97,11 @@ _Loader.add_implicit_resolver(
 )
 
 
+def read_yaml(text):
+    """The value of a YAML text; numbers such as 1e-3 are numbers."""
+    return yaml.load(text, _Loader)
+
+
 def load_recipe(path, settings=()):
     """Reads a recipe and checks it.
 
@@ -112,7 +117,7 @@ def load_recipe(path, settings=()):
             is unknown or missing; the message names it and the nearest known one.
     """
     try:
-        recipe = yaml.load(pathlib.Path(path).read_text(), _Loader)
+        recipe = read_yaml(pathlib.Path(path).read_text())
     except (yaml.YAMLError, ValueError) as error:
         raise ValueError(f"{path} is not a YAML file: {error}") from None
     if not isinstance(recipe, dict):
@@ -129,7 +134,7 @@ def load_recipe(path, settings=()):
                 f"Received: setting={setting!r}"
             )
         try:
-            target[last] = yaml.load(value, _Loader)
+            target[last] = read_yaml(value)
         except (yaml.YAMLError, ValueError):
             raise ValueError(
                 f"The value of a setting must be YAML. Received: setting={setting!r}"
@@ -418,18 +423,22 @@ _FORWARDED = {data.synthesized_folder: data.synthesize_motion_blur}
 
 
 def _argument_names(function):
-    """Public arguments of a function, or of a class and those of its bases."""
+    """Public arguments of a function or class, and of what it passes others on to."""
     functions = [function, _FORWARDED.get(function)]
     if inspect.isclass(function):
         functions = [base.__init__ for base in function.__mro__[:-1]]
-    return [
-        *dict.fromkeys(
-            parameter.name
-            for function in functions
-            if function is not None
-            for parameter in list(inspect.signature(function).parameters.values())
+    names = {}
+    for function in functions:
+        if function is None:
+            continue
+        parameters = inspect.signature(function).parameters.values()
+        names |= {
+            parameter.name: None
+            for parameter in parameters
             if parameter.kind in _NAMED
             and not parameter.name.startswith("_")
             and parameter.name != "self"
-        )
-    ]
+        }
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+            break
+    return list(names)

@@ -137,6 +137,12 @@ def test_command_with_settings(golden, official_file, tmp_path, capfd):
     assert_official(golden, from_preset(output), "nafnet_mh_k3")
 
 
+def test_setting_in_scientific_notation(official_file, tmp_path):
+    path = official_file("hinet_mhc_k4")
+    assert run("convert", path, "-o", tmp_path / "p", "--set", "relu_slope=1e-1") == 0
+    assert from_preset(tmp_path / "p").network.relu_slope == 0.1
+
+
 def test_command_without_licence(official_file, tmp_path, capfd):
     assert run("convert", official_file("xydeblur"), "-o", tmp_path / "p") == 0
     out, err = capfd.readouterr()
@@ -167,6 +173,11 @@ def test_command_without_licence(official_file, tmp_path, capfd):
         ({}, ("--set", "width_=3"), "no option 'width_'. Did you mean 'width'?"),
         ({}, ("--set", "width=wide"), "makes no NAFNet"),
         ({}, ("--set", "best_pair=1"), "makes no NAFNet"),
+        ({}, ("--set", "best_pair=[9, 9]"), "heads from 0 to 3"),
+        ({}, ("--set", "select=foo"), '"medoid"'),
+        ({}, ("--set", "adaptive_weights=3"), "4 rows of 15"),
+        ({}, ("--set", "combine_heads=maybe"), "`combine_heads` must be True or False"),
+        ({}, ("--set", "local_statistics=0"), "one or two positive whole numbers"),
         ({}, ("--set", "width=16"), "misshapen: "),
         ({}, ("--license-file", "none"), "--license-file none: No such file or dir"),
     ],

@@ -2,7 +2,7 @@
 
 import functools
 
-import numpy as np
+import keras
 import pytest
 
 from keras_mhdeblur import networks
@@ -53,6 +53,6 @@ def stages():
 
     def as_list(output):
         output = output if isinstance(output, (list, tuple)) else [output]
-        return [np.array(stack) for stack in output]
+        return [keras.ops.convert_to_numpy(stack) for stack in output]
 
     return as_list

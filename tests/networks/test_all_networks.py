@@ -1,6 +1,7 @@
 """What holds for every network; what is special is in the file of each."""
 
 import inspect
+import re
 
 import keras
 import numpy as np
@@ -128,19 +129,49 @@ def test_saved_network_has_the_same_config_and_output(kind, images, stages, tmp_
     changes = {**kind.others, "image_channels": 1, "name": "deblur"}
     if kind.has_statistics:
         changes["local_statistics"] = (12, 16)
-    network = kind.small(**changes)
+    network = kind.small(**changes, trainable=False)
     config = network.get_config()
+    given = {**kind.arguments, **changes, "num_heads": 2, "trainable": False}
+    assert config == {**config, **given}
     for name, parameter in inspect.signature(kind.cls).parameters.items():
         if parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
             assert config[name] != parameter.default, name
     network.save(tmp_path / "network.keras")
     copy = keras.saving.load_model(tmp_path / "network.keras")
     assert copy.get_config() == config
-    assert copy.name == "deblur"
+    assert copy.name == "deblur" and not copy.trainable_weights
     image = images(1, 9, 30, 1)
     expected = stages(network(image))
     for stack, right in zip(stages(copy(image)), expected, strict=True):
         np.testing.assert_array_equal(stack, right)
+
+
+def test_wrong_arguments(kind):
+    for name, value in ("widht", 3), ("dtype", "mixed_bfloat16"):
+        with pytest.raises(TypeError, match=f"'{name}'"):
+            kind.cls(**kind.arguments, **{name: value})
+    if not kind.has_statistics:
+        return
+    for wrong in (0, "abc", True, 256.0, (16,), (16, 0), (16, None)):
+        received = re.escape(f"Received: local_statistics={wrong!r}")
+        with pytest.raises(ValueError, match=received):
+            kind.cls(**kind.arguments, local_statistics=wrong)
+
+
+def test_sizes_of_numpy_are_numbers(kind):
+    if kind.has_statistics:
+        size = np.int64(16)
+        for given, number in (size, 16), ([size, 12], (16, 12)):
+            local = kind.small(local_statistics=given)
+            assert repr(local.local_statistics) == repr(number)
+
+
+def test_local_statistics_leave_frozen_layers_frozen(kind):
+    network = kind.small()
+    network.get_layer("heads").trainable = False
+    count = len(network.trainable_weights)
+    assert len(network.with_local_statistics(16).trainable_weights) == count
+    assert count < len(network.weights)
 
 
 @pytest.mark.parametrize(

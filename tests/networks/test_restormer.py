@@ -12,3 +12,10 @@ def test_parameter_count():
 def test_levels_must_match():
     with pytest.raises(ValueError, match=r"Received: num_blocks=\(1, 1\), attention"):
         Restormer(4, (1, 1), 1, (1,))
+    with pytest.raises(ValueError, match=r"Received: num_blocks=\(\), attention"):
+        Restormer(4, (), 1, ())
+
+
+def test_width_must_be_even():
+    with pytest.raises(ValueError, match="Received: width=7$"):
+        Restormer(7, (1, 1), 1, (1, 1))

@@ -170,8 +170,8 @@ def test_update_metadata_hides_no_damage(preset):
 
 
 def test_overrides(preset, make_model):
-    model = from_preset(preset, select="medoid", best_pair=(1, 0), combine_heads=False)
-    assert (model.select, model.best_pair) == ("medoid", (1, 0))
+    model = from_preset(preset, select="medoid", best_pair=(1, 1), combine_heads=False)
+    assert (model.select, model.best_pair) == ("medoid", (1, 1))
     assert model.num_hypotheses == 3
     assert_same_weights(model, make_model())
     assert from_preset(preset, local_statistics=16).local_statistics == 16
@@ -186,6 +186,8 @@ def test_choices_do_not_outlive_the_combination(make_model, tmp_path):
     assert (kept.select, kept.best_pair) == (weights, (2, 1))
     model = from_preset(tmp_path / "p", combine_heads=False)
     assert (model.select, model.best_pair) == ("mean", None)
+    with pytest.raises(PresetError, match="load_weights=False"):
+        from_preset(tmp_path / "p", num_heads=2)
 
 
 def test_best_heads_do_not_outlive_their_weights(make_model, tmp_path):

@@ -93,6 +93,11 @@ def test_files_that_are_no_recipes(recipe_file, text):
         recipes.load_recipe(recipe_file)
 
 
+def test_only_arguments_that_a_network_takes_are_entries(recipe_file):
+    with pytest.raises(ValueError, match="network has unknown entries: dtype"):
+        recipes.load_recipe(recipe_file, ["network.dtype=mixed_bfloat16"])
+
+
 def test_a_section_without_entries(recipe_file):
     with pytest.raises(ValueError, match="network must hold .* Received: network='NAF"):
         recipes.load_recipe(recipe_file, ["network=NAFNet"])
