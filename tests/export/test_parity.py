@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from keras_mhdeblur.export import Report, output_graph
 from keras_mhdeblur.export.parity import (
@@ -121,7 +122,9 @@ def test_comparison_images(images, tmp_path):
     with pytest.raises(ImageFileError):
         comparison_images(tmp_path / "none.png", None)
     with pytest.raises(ValueError, match="`photo`.*shape"):
-        comparison_images(np.zeros((4, 5)), None)
+        comparison_images(np.zeros((4, 5, 2)), None)
+    for gray in (np.zeros((4, 5)), Image.new("L", (5, 4))):
+        assert comparison_images(gray, None)[0].shape == (4, 5, 3)
 
 
 def test_crop_or_mirror():
