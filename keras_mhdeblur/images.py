@@ -176,6 +176,10 @@ def photos_of(image, memory_limit_mb=None):
     if isinstance(image, Photo):
         return [image], None
     if isinstance(image, Image.Image):
+        if 0 in image.size:
+            raise ValueError(
+                f"`image` must not be empty. Received: image.size={image.size}"
+            )
         return [photo_from_pil(image)], None
     return _photos_of_array(image), np.asarray(image)
 
@@ -230,9 +234,10 @@ def read_image(path, memory_limit_mb=None):
         scratch.DiskFullError: if the temporary folder has no room.
     """
     path = Path(path)
-    if path.is_dir():
+    # `os.path` and not `Path`, whose tests raise where a folder is closed.
+    if os.path.isdir(path):
         raise ImageFileError(path, "it is a folder")
-    if path.exists() and not path.is_file():
+    if os.path.exists(path) and not os.path.isfile(path):
         # Reading could wait for ever, or never end.
         raise ImageFileError(path, "it is no ordinary file")
     try:

@@ -691,3 +691,10 @@ def test_written_files_have_ordinary_permissions(tmp_path):
     (tmp_path / "plain").write_bytes(b"")
     modes = {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
     assert len(modes) == 1
+
+
+def test_a_name_that_is_too_long_and_an_empty_pil_image():
+    with pytest.raises(images.ImageFileError, match="too long"):
+        images.read_image(300 * "x")
+    with pytest.raises(ValueError, match=r"Received: image.size=\(0, 5\)"):
+        images.photos_of(Image.new("RGB", (0, 5)))
