@@ -155,7 +155,7 @@ class _Stored:
         return self._photo.stored(rows)
 
 
-def photos_of(image, memory_limit_mb=None):
+def photos_of(image, memory_limit_mb=None, name="image"):
     """Photos of one image in any form, or of a batch of them.
 
     Args:
@@ -163,6 +163,7 @@ def photos_of(image, memory_limit_mb=None):
             (B, H, W, C) with C of 1, 3 (RGB) or 4 (RGB and alpha): uint8, uint16, or
             float in [0, 1].
         memory_limit_mb: as of `read_image`.
+        name: name of the argument in error messages.
 
     Returns:
         (photos, array): list of `Photo`; the array that was given, or None.
@@ -178,15 +179,15 @@ def photos_of(image, memory_limit_mb=None):
     if isinstance(image, Image.Image):
         if 0 in image.size:
             raise ValueError(
-                f"`image` must not be empty. Received: image.size={image.size}"
+                f"`{name}` must not be empty. Received: {name}.size={image.size}"
             )
         return [photo_from_pil(image)], None
-    return _photos_of_array(image), np.asarray(image)
+    return _photos_of_array(image, name), np.asarray(image)
 
 
-def _photos_of_array(image):
+def _photos_of_array(image, name):
     """One `Photo` per image of an array (H, W), (H, W, C) or (B, H, W, C)."""
-    values = checked_image(image)
+    values = checked_image(image, name)
     if values.ndim == 2:
         values = values[..., None]
     values = values.reshape(-1, *values.shape[-3:])

@@ -4,17 +4,15 @@ import dataclasses
 import importlib.resources
 import json
 import math
-import os
 import statistics
 import time
 import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from keras_mhdeblur.export.graphs import OWN, image_select
-from keras_mhdeblur.images import checked_image, photos_of
+from keras_mhdeblur.images import photos_of
 from keras_mhdeblur.inference import selection
 from keras_mhdeblur.inference.keras_engine import KerasEngine
 
@@ -269,9 +267,7 @@ def comparison_images(photo, size):
 
 def pixels_of(image, argument):
     """float32 (H, W, 3) in [0, 1] of one image as `restore` takes it."""
-    if not isinstance(image, (str, os.PathLike, Image.Image)):
-        checked_image(image, argument)
-    photos, _ = photos_of(image)
+    photos, _ = photos_of(image, name=argument)
     if len(photos) > 1:
         raise ValueError(
             f"`{argument}` must not be a batch. Received: {len(photos)} images"

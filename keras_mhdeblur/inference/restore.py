@@ -131,13 +131,15 @@ def restore(
         on_tile()
 
     choose = None
+    # Folded heads are weighted already.
+    tested = None if single else weights
     if single:
         choose = operator.itemgetter(0)
     elif weights is not None:
         choose = functools.partial(selection.weighted_mean, weights=weights)
     images, stacks, guards = [], [], []
     for photo in photos:
-        guards.append(Guard(rows, columns, weights) if guard else None)
+        guards.append(Guard(rows, columns, tested) if guard else None)
 
         def run(rows, columns, photo=photo, check=guards[-1]):
             pixels = photo.crop(rows, columns)

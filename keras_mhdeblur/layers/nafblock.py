@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_mhdeblur.layers.channel_normalization import ChannelNormalization
 from keras_mhdeblur.layers.conv_parts import conv_part_of_norm, depthwise_conv_part
+from keras_mhdeblur.layers.initializers import torch_uniform
 from keras_mhdeblur.layers.pooling import average_pool
 
 
@@ -36,8 +37,8 @@ class NAFBlock(keras.layers.Layer):
             return keras.layers.Conv2D(
                 filters,
                 1,
-                kernel_initializer=_uniform(channels),
-                bias_initializer=_uniform(channels),
+                kernel_initializer=torch_uniform(channels),
+                bias_initializer=torch_uniform(channels),
                 name=name,
                 **policy,
             )
@@ -47,8 +48,8 @@ class NAFBlock(keras.layers.Layer):
         self.conv2 = keras.layers.DepthwiseConv2D(
             3,
             padding="same",
-            depthwise_initializer=_uniform(9),
-            bias_initializer=_uniform(9),
+            depthwise_initializer=torch_uniform(9),
+            bias_initializer=torch_uniform(9),
             name="conv2",
             **policy,
         )
@@ -93,14 +94,3 @@ class NAFBlock(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "channels": self.channels}
-
-
-def _uniform(fan_in):
-    """PyTorch's initial values of convolutions and their biases.
-
-    Keras' own counts all channels as inputs of each output of a depthwise convolution,
-    and biases start at zero: the half with the attention, a product of four factors,
-    would be so small that it gets no gradient and stays so.
-    """
-    limit = fan_in**-0.5
-    return keras.initializers.RandomUniform(-limit, limit)

@@ -6,6 +6,7 @@ from keras import ops
 
 from keras_mhdeblur.layers.channel_normalization import ChannelNormalization
 from keras_mhdeblur.layers.conv_parts import conv_part, depthwise_conv_part
+from keras_mhdeblur.layers.initializers import torch_uniform
 from keras_mhdeblur.layers.static_shapes import reshape, static_shapes_wanted
 from keras_mhdeblur.layers.windows import average_windows, cut_windows, window_starts
 
@@ -34,9 +35,7 @@ class SplitProjection(keras.layers.Layer):
         self.depthwise = keras.layers.DepthwiseConv2D(
             3,
             padding="same",
-            # PyTorch's. Keras' default counts all channels as inputs of each output
-            # channel, so that the convolution all but switches the branch off.
-            depthwise_initializer=keras.initializers.RandomUniform(-1 / 3, 1 / 3),
+            depthwise_initializer=torch_uniform(9),
             name="depthwise",
             **arguments,
         )
