@@ -148,9 +148,7 @@ def batches(pair, seed):
 
 
 def variant(scores):
-    """Heads, combined or not, and assignment, which was relaxed before it was noted."""
-    assignment = scores.get("assignment", "relaxed")
-    return scores["num_heads"], scores["combine_heads"], assignment
+    return scores["num_heads"], scores["combine_heads"], scores["assignment"]
 
 
 def report(results, folder):
