@@ -50,19 +50,23 @@ def test_the_same_again():
 
 
 def test_caution_makes_careful():
-    """Bold is right by half on average, and by how much does not show."""
+    """Bold is right by half on average, and by how much does not show.
+
+    The cautious head changes nothing: features that do not vary spoil nothing.
+    """
     rng = np.random.default_rng(1)
     blurry = rng.uniform(0, 1, (256, 16, 16, 3)).astype("float32")
     share = rng.uniform(-0.5, 1.5, (256, 1, 1, 1)).astype("float32")
-    patches = [(blurry, blurry + share * blurry[..., 2:])]
-    values = adaptive.features(Model().heads(blurry[0]), blurry[0])
-    weights = [
+    noise = rng.normal(0, 0.1, blurry.shape).astype("float32")
+    patches = [(blurry, blurry + share * blurry[..., 2:] + noise)]
+    values = [adaptive.features(Model().heads(x), x)[0, 0] for x in blurry]
+    plain, careful = (
         adaptive.block_weights(
-            values, fit_adaptive_weights(Model(), patches, caution=caution)
-        )[0, 0, 1]
+            np.array(values), fit_adaptive_weights(Model(), patches, caution=caution)
+        )[:, 1].mean()
         for caution in (0, 2)
-    ]
-    assert 0.4 < weights[0] < 0.6 and weights[1] < weights[0] - 0.05
+    )
+    assert 0.35 < plain < 0.65 and careful < plain - 0.1
 
 
 def test_patches_are_limited():
