@@ -11,6 +11,8 @@ from keras_mhdeblur.inference import adaptive
 _BATCH_SIZE, _RATE = 32, 3e-3
 # Added to squared errors: above 70 dB nothing is gained.
 _FLOOR = 1e-7
+# Features that vary less are not stretched: their coefficients would be huge, and drown
+# the others in rounding.
 _SMALLEST_SCALE = 0.01
 
 
@@ -64,8 +66,6 @@ def fit_adaptive_weights(model, dataset, patches=4096, caution=0.5, epochs=60):
     if not values:
         raise ValueError("`dataset` must hold at least one patch. Received: none")
     values, errors = np.array(values), np.array(errors, "float32")
-    # What hardly varies is not stretched: its coefficient would be huge, and drown the
-    # others in rounding.
     mean = values.mean(axis=0, dtype="float64")
     scale = np.maximum(values.std(axis=0, dtype="float64"), _SMALLEST_SCALE)
     layer = keras.layers.Dense(
