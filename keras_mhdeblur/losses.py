@@ -82,32 +82,48 @@ class MSELoss(SquaredErrorLoss):
 
 @keras.saving.register_keras_serializable(package="keras_mhdeblur")
 class PSNRLoss(SquaredErrorLoss):
-    """Negative PSNR in dB of images in [0, 1]: 10 log10(mse + 1e-8) per image.
+    """Negative PSNR in dB of images in [0, 1]: 10 log10(mse + epsilon) per image.
 
     Source: the training loss of NAFNet and HINet (arXiv 2105.06086, section 3.3).
 
     Args:
         weight: factor of the loss.
         to_luma: compare the BT.601 luma of RGB images instead of the colours.
+        epsilon: added to the mean squared error. The gradient of an image that is
+            nearly right is long: at 60 dB that of 32 images at 30 dB. With 2e-5 it is
+            longest at 47 dB, so that images which are hardly blurred do not rule the
+            batches.
+
+    Raises:
+        ValueError: `epsilon` is not positive.
     """
 
-    def __init__(self, weight=1.0, to_luma=False, name="psnr_loss", **kwargs):
+    def __init__(
+        self, weight=1.0, to_luma=False, epsilon=1e-8, name="psnr_loss", **kwargs
+    ):
         super().__init__(weight, name=name, **kwargs)
+        if not epsilon > 0:
+            raise ValueError(f"`epsilon` must be positive. Received: epsilon={epsilon}")
         self.to_luma = to_luma
+        self.epsilon = epsilon
 
     def error(self, y_true, y_pred):
         error = y_pred - y_true
         return luma(error) if self.to_luma else error
 
     def from_mse(self, mse):
-        return self.weight * (10 / math.log(10)) * ops.log(mse + 1e-8)
+        return self.weight * (10 / math.log(10)) * ops.log(mse + self.epsilon)
 
     def distances(self, values):
         # Decibels have no zero: those of the mean squared error are compared.
         return ops.exp(values * math.log(10) / (10 * self.weight))
 
     def get_config(self):
-        return {**super().get_config(), "to_luma": self.to_luma}
+        return {
+            **super().get_config(),
+            "to_luma": self.to_luma,
+            "epsilon": self.epsilon,
+        }
 
 
 @keras.saving.register_keras_serializable(package="keras_mhdeblur")

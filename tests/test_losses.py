@@ -107,6 +107,27 @@ def test_perfect_prediction(golden):
     np.testing.assert_allclose(value, file["PSNRLoss_perfect/loss"], atol=1e-5)
 
 
+def test_epsilon_bounds_what_a_nearly_right_image_counts():
+    # Constant errors at 30, 47 and 60 dB: the gradient is longest at sqrt(epsilon).
+    loss = losses.PSNRLoss(epsilon=2e-5)
+    loss = type(loss).from_config(loss.get_config())
+    errors = np.array([1e-3, 2e-5, 1e-6]) ** 0.5
+    label = np.zeros((3, 4, 4, 3), "float32")
+    values = loss.call(label, label + errors[:, None, None, None].astype("float32"))
+    np.testing.assert_allclose(values, 10 * np.log10(errors**2 + 2e-5), rtol=1e-6)
+    step = 0.02 * errors
+    higher, lower = (
+        np.array(loss.from_mse(((errors + side) ** 2).astype("float32")), "float64")
+        for side in (step, -step)
+    )
+    slope = (higher - lower) / (2 * step)
+    expected = 20 / np.log(10) * errors / (errors**2 + 2e-5)
+    np.testing.assert_allclose(slope, expected, rtol=2e-3)
+    assert slope[1] == max(slope) and slope[2] < 2 * slope[0]
+    with pytest.raises(ValueError, match="Received: epsilon=0"):
+        losses.PSNRLoss(epsilon=0)
+
+
 @pytest.mark.parametrize("name", ["MSELoss", "PSNRLoss", "L1Loss", "EdgeLoss"])
 def test_pair_losses_equal_losses_of_combined_images(name):
     rng = np.random.default_rng(0)
