@@ -135,7 +135,10 @@ def medoid_index(heads, combine_heads):
         deviation = deviation.reshape(len(heads), -1)
         gram += deviation @ deviation.T
     pairs = pair_indices(len(heads), combine_heads)
-    return int(np.argmin([gram[i, i] + 2 * gram[i, j] + gram[j, j] for i, j in pairs]))
+    distances = np.array([gram[i, i] + 2 * gram[i, j] + gram[j, j] for i, j in pairs])
+    # Of four heads the pairs 0+1 and 2+3 are equally far, as are the other two and two:
+    # the first of those that differ by rounding only.
+    return int(np.argmax(distances <= distances.min() + 1e-4 * np.trace(gram)))
 
 
 def select_by(function, heads, combine_heads):

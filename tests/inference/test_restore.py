@@ -4,6 +4,7 @@ import pytest
 from PIL import Image
 
 from keras_mhdeblur import Deblurrer
+from keras_mhdeblur.inference import selection
 from keras_mhdeblur.inference.keras_engine import KerasEngine
 from keras_mhdeblur.networks import NAFNet
 
@@ -101,6 +102,13 @@ def test_hypotheses_and_uncertainty_are_the_models(model, image):
     distance = np.square(expected - expected.mean(axis=0)).mean(axis=(1, 2, 3))
     medoid = model.restore(image, select="medoid").image
     np.testing.assert_allclose(medoid, expected[distance.argmin()], atol=1e-6)
+
+
+def test_medoid_of_four_heads_does_not_depend_on_rounding():
+    # Their pairs are as far from the mean as the pair of the two others.
+    for seed in range(20):
+        heads = np.random.default_rng(seed).random((4, 40, 50, 3), "float32")
+        assert selection.medoid_index(heads, True) in (1, 3, 4)  # 0+1, 0+2, 1+2
 
 
 @pytest.mark.parametrize("local_statistics", [None, 8])
