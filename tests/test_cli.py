@@ -218,6 +218,14 @@ def test_a_named_file_has_a_format(photos, preset, tmp_path, capfd):
     assert "--output-format is for folders" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["sharp.pdf", "sharp.SVG", "sharp.mp4"])
+def test_no_folder_is_named_like_a_file(photos, preset, tmp_path, capfd, name):
+    assert run(*restoring(photos / "b.png", to=tmp_path / name, preset=preset)) == 2
+    suffix = name.removeprefix("sharp")
+    assert f"no photo is written as {suffix}; name a " in capfd.readouterr().err
+    assert not (tmp_path / name).exists()
+
+
 def test_existing_outputs_are_skipped(photos, preset, tmp_path, capfd):
     command = restoring(photos, to=tmp_path / "out", preset=preset)
     command += ("--skip-existing",)

@@ -1,6 +1,7 @@
 """`mhdeblur restore`: photos in, sharp pictures out."""
 
 import argparse
+import mimetypes
 import os
 import sys
 import time
@@ -149,6 +150,7 @@ def _restore(options):
         _check_output_file(options, len(photos))
         jobs = [(path, output) for path, _ in photos]
     else:
+        _check_output_folder(output)
         suffix = f".{options.output_format or 'png'}"
         names = plan_outputs([name for _, name in photos], suffix)
         jobs = [(path, output / name) for (path, _), name in zip(photos, names)]
@@ -186,6 +188,16 @@ def _check_output_file(options, count):
     if options.output_format:
         raise UsageError(
             f"--output-format is for folders, --output {output} has a format already"
+        )
+
+
+def _check_output_folder(output):
+    """Raises UsageError if the output, which would be a folder, is named as a file."""
+    kind = mimetypes.guess_type(output.name)[0] or ""
+    if kind.startswith(("image/", "video/", "application/pdf")) and not output.is_dir():
+        raise UsageError(
+            f"--output {printable(output)}: no photo is written as {output.suffix}; "
+            "name a .png or .jpg file, or a folder"
         )
 
 
