@@ -163,6 +163,9 @@ def check_recipe(recipe):
         section = recipe.get(title, {"name": "PSNRLoss"})
         more = _ASSIGNMENT if title == "loss" else ()
         _check_choice(choices, section, title, more)
+    _refuse_words(recipe, ("seed", "steps", "steps_per_epoch"))
+    _refuse_words(recipe["learning_rate"], ("peak",), "learning_rate")
+    _refuse_words(recipe.get("loss", {}), _numbers(losses.HypothesisLoss), "loss")
     accumulation = recipe["optimizer"].get("gradient_accumulation_steps")
     if accumulation:
         raise ValueError(
@@ -257,7 +260,7 @@ def build_dataset(recipe, folders, *, stage=None, stream_from=0, skip_broken=Fal
         section |= {key: stage[key] for key in ("patch_size", "batch_size")}
     section |= {"seed": recipe["seed"], "stream_from": stream_from}
     function = _chosen(_DATA, section.pop("name"), "data")
-    if "skip_broken" in _argument_names(function):
+    if "skip_broken" in _argument_defaults(function):
         section["skip_broken"] = skip_broken
     _check_arguments(function, section, "data")
     return function(**section)
@@ -392,10 +395,34 @@ def _check_arguments(function, arguments, title, given=(), more=()):
     """
     parameters = inspect.signature(function).parameters.values()
     required = [p.name for p in parameters if p.default is p.empty and p.kind in _NAMED]
-    possible = [name for name in _argument_names(function) if name not in given]
+    possible = [name for name in _argument_defaults(function) if name not in given]
     possible += more
     required = [name for name in required if name not in given]
     _refuse_wrong_names(arguments, possible, required, "entries", title)
+    _refuse_words(arguments, _numbers(function), title)
+
+
+def _refuse_words(section, numbers, title=None):
+    """Refuses text where a number belongs.
+
+    Args:
+        section: dictionary.
+        numbers: names of the entries that are numbers.
+        title: the section's name; None for the recipe itself.
+    """
+    where = "the recipe" if title is None else f"the section {title}"
+    for name in numbers:
+        if isinstance(section.get(name), str):
+            raise ValueError(
+                f"`{name}` in {where} must be a number. "
+                f"Received: {name}={section[name]!r}"
+            )
+
+
+def _numbers(function):
+    """Names of a function's arguments whose default is a number."""
+    defaults = _argument_defaults(function).items()
+    return [name for name, default in defaults if type(default) in (int, float)]
 
 
 def _refuse_wrong_names(names, possible, required, what, title=None):
@@ -422,23 +449,24 @@ _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONL
 _FORWARDED = {data.synthesized_folder: data.synthesize_motion_blur}
 
 
-def _argument_names(function):
-    """Public arguments of a function or class, and of what it passes others on to."""
+def _argument_defaults(function):
+    """Public arguments of a function or class, and of what it passes others on to.
+
+    Returns:
+        Dictionary from names to defaults.
+    """
     functions = [function, _FORWARDED.get(function)]
     if inspect.isclass(function):
         functions = [base.__init__ for base in function.__mro__[:-1]]
-    names = {}
+    defaults = {}
     for function in functions:
         if function is None:
             continue
         parameters = inspect.signature(function).parameters.values()
-        names |= {
-            parameter.name: None
-            for parameter in parameters
-            if parameter.kind in _NAMED
-            and not parameter.name.startswith("_")
-            and parameter.name != "self"
-        }
+        for parameter in parameters:
+            name = parameter.name
+            if parameter.kind in _NAMED and name[0] != "_" and name != "self":
+                defaults.setdefault(name, parameter.default)
         if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
             break
-    return list(names)
+    return defaults
