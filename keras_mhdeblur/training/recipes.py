@@ -163,9 +163,10 @@ def check_recipe(recipe):
         section = recipe.get(title, {"name": "PSNRLoss"})
         more = _ASSIGNMENT if title == "loss" else ()
         _check_choice(choices, section, title, more)
+    numbers = _numbers(_argument_defaults(losses.HypothesisLoss))
+    _refuse_words(recipe.get("loss", {}), numbers, "loss")
     _refuse_words(recipe, ("seed", "steps", "steps_per_epoch"))
-    _refuse_words(recipe["learning_rate"], ("peak",), "learning_rate")
-    _refuse_words(recipe.get("loss", {}), _numbers(losses.HypothesisLoss), "loss")
+    _refuse_words(recipe["learning_rate"], recipe["learning_rate"], "learning_rate")
     accumulation = recipe["optimizer"].get("gradient_accumulation_steps")
     if accumulation:
         raise ValueError(
@@ -203,6 +204,7 @@ def check_recipe(recipe):
     for stage in recipe.get("progressive", ()):
         wanted = ("steps", "patch_size", "batch_size")
         _refuse_wrong_names(stage, wanted, wanted, "entries", "progressive")
+        _refuse_words(stage, wanted, "progressive")
         if stage["steps"] % recipe["steps_per_epoch"]:
             raise ValueError(
                 "A stage of `progressive` must have whole epochs of `steps_per_epoch`. "
@@ -395,11 +397,12 @@ def _check_arguments(function, arguments, title, given=(), more=()):
     """
     parameters = inspect.signature(function).parameters.values()
     required = [p.name for p in parameters if p.default is p.empty and p.kind in _NAMED]
-    possible = [name for name in _argument_defaults(function) if name not in given]
+    defaults = _argument_defaults(function)
+    possible = [name for name in defaults if name not in given]
     possible += more
     required = [name for name in required if name not in given]
     _refuse_wrong_names(arguments, possible, required, "entries", title)
-    _refuse_words(arguments, _numbers(function), title)
+    _refuse_words(arguments, _numbers(defaults), title)
 
 
 def _refuse_words(section, numbers, title=None):
@@ -419,10 +422,9 @@ def _refuse_words(section, numbers, title=None):
             )
 
 
-def _numbers(function):
-    """Names of a function's arguments whose default is a number."""
-    defaults = _argument_defaults(function).items()
-    return [name for name, default in defaults if type(default) in (int, float)]
+def _numbers(defaults):
+    """Names of the arguments whose default is a number."""
+    return [name for name, value in defaults.items() if type(value) in (int, float)]
 
 
 def _refuse_wrong_names(names, possible, required, what, title=None):

@@ -49,9 +49,10 @@ def test_numbers_with_an_exponent(recipe_file, text, number):
         assert recipe["learning_rate"]["peak"] == number
 
 
-def test_words_and_whole_numbers_stay_what_they_are():
+def test_words_and_whole_numbers_stay_what_they_are(recipe_file):
     for text, value in (("e3", "e3"), ("1e", "1e"), ("v1e3", "v1e3"), ("12", 12)):
-        found = recipes.read_yaml(text)
+        recipe = recipes.load_recipe(recipe_file, [f"model.select={text}"])
+        found = recipe["model"]["select"]
         assert found == value and type(found) is type(value)
 
 
@@ -141,6 +142,7 @@ def test_the_nearest_right_name_is_told(recipe_file, setting, meant):
     "learning_rate.peak",
     "learning_rate.warmup_steps",
     "network.width",
+    "seed",
     "steps",
 ])  # fmt: skip
 def test_a_word_is_no_number(recipe_file, entry):
@@ -149,6 +151,13 @@ def test_a_word_is_no_number(recipe_file, entry):
     message = f"`{name}` in the {where} must be a number.*{name}='much'"
     with pytest.raises(ValueError, match=message):
         recipes.load_recipe(recipe_file, [f"{entry}=much"])
+
+
+def test_a_word_is_no_number_of_a_stage(recipe_file):
+    stages = "progressive=[{steps: many, patch_size: 16, batch_size: 2}]"
+    message = "`steps` in the section progressive must be a number.*steps='many'"
+    with pytest.raises(ValueError, match=message):
+        recipes.load_recipe(recipe_file, [stages])
 
 
 @pytest.mark.parametrize("name", ["seed", "stream_from", "photo_dir"])
