@@ -379,6 +379,13 @@ def write_image(path, photo):
     write_atomically(path, data)
 
 
+def format_of_name(path):
+    """The format of a path's suffix, as Pillow calls it; None if none is written."""
+    image_format = Image.registered_extensions().get(Path(path).suffix.lower())
+    possible = image_format in FORMATS and image_format in Image.SAVE
+    return image_format if possible else None
+
+
 def check_format(path, photo):
     """Compares a photo with the format of a path's suffix, before `write_image`.
 
@@ -393,8 +400,8 @@ def check_format(path, photo):
         ValueError: if the suffix is not of an image format for photos, or the format
             cannot hold the alpha channel, the size or the metadata.
     """
-    image_format = Image.registered_extensions().get(Path(path).suffix.lower())
-    if image_format not in FORMATS or image_format not in Image.SAVE:
+    image_format = format_of_name(path)
+    if image_format is None:
         raise ValueError(
             "`path` must end in the suffix of an image format that can be written, "
             f"for example .png. Received: path={path}"

@@ -218,10 +218,10 @@ def test_a_named_file_has_a_format(photos, preset, tmp_path, capfd):
     assert "--output-format is for folders" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["sharp.pdf", "sharp.SVG", "sharp.mp4"])
-def test_no_folder_is_named_like_a_file(photos, preset, tmp_path, capfd, name):
+@pytest.mark.parametrize("name", ["sharp.pdf", "sharp.SVG", "sharp.mp4", "a.heic"])
+def test_formats_not_written_are_refused(photos, preset, tmp_path, capfd, name):
     assert run(*restoring(photos / "b.png", to=tmp_path / name, preset=preset)) == 2
-    suffix = name.removeprefix("sharp")
+    suffix = Path(name).suffix
     assert f"no photo is written as {suffix}; name a " in capfd.readouterr().err
     assert not (tmp_path / name).exists()
 

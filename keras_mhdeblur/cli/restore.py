@@ -189,16 +189,24 @@ def _check_output_file(options, count):
         raise UsageError(
             f"--output-format is for folders, --output {output} has a format already"
         )
+    from keras_mhdeblur.images import format_of_name
+
+    if format_of_name(options.output) is None:
+        _refuse_format(options.output)
 
 
 def _check_output_folder(output):
     """Raises UsageError if the output, which would be a folder, is named as a file."""
     kind = mimetypes.guess_type(output.name)[0] or ""
     if kind.startswith(("image/", "video/", "application/pdf")) and not output.is_dir():
-        raise UsageError(
-            f"--output {printable(output)}: no photo is written as {output.suffix}; "
-            "name a .png or .jpg file, or a folder"
-        )
+        _refuse_format(output)
+
+
+def _refuse_format(output):
+    raise UsageError(
+        f"--output {printable(output)}: no photo is written as {Path(output).suffix}; "
+        "name a .png or .jpg file, or a folder"
+    )
 
 
 def _check_outputs(jobs, hypotheses):

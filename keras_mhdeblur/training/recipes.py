@@ -159,6 +159,11 @@ def check_recipe(recipe):
                 f"The section {title} must hold entries `key: value`. "
                 f"Received: {title}={recipe[title]!r}"
             )
+    for title in ("metrics", "progressive"):
+        if not isinstance(recipe.get(title, []), list):
+            raise ValueError(
+                f"`{title}` must be a list. Received: {title}={recipe[title]!r}"
+            )
     for title, choices in _CHOICES.items():
         section = recipe.get(title, {"name": "PSNRLoss"})
         more = _ASSIGNMENT if title == "loss" else ()
@@ -203,6 +208,11 @@ def check_recipe(recipe):
         )
     for stage in recipe.get("progressive", ()):
         wanted = ("steps", "patch_size", "batch_size")
+        if not isinstance(stage, dict):
+            raise ValueError(
+                "A stage of `progressive` must hold entries `key: value`. "
+                f"Received: progressive={recipe['progressive']!r}"
+            )
         _refuse_wrong_names(stage, wanted, wanted, "entries", "progressive")
         _refuse_words(stage, wanted, "progressive")
         if stage["steps"] % recipe["steps_per_epoch"]:

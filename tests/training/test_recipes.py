@@ -184,10 +184,17 @@ def test_unknown_names(recipe_file, section):
     ([{"steps": 3, "patch_size": 16, "batch_size": 2}], "whole epochs .* steps=3"),
     ([{"steps": 6, "patch_size": 16}], "progressive has missing entries: batch_size"),
     ([{"step": 6}], "unknown entries: step. Did you mean 'steps'"),
+    (3, "must be a list. Received: progressive=3"),
+    ([3], "must hold entries `key: value`. Received: progressive=.3."),
 ])  # fmt: skip
 def test_wrong_stages(stages, message):
     with pytest.raises(ValueError, match=message):
         recipes.check_recipe({**TINY, "progressive": stages})
+
+
+def test_metrics_are_a_list(recipe_file):
+    with pytest.raises(ValueError, match="must be a list. .*metrics='HeadUsage'"):
+        recipes.load_recipe(recipe_file, ["metrics=HeadUsage"])
 
 
 @pytest.mark.parametrize("setting, received", [
