@@ -37,7 +37,7 @@ def errors(coefficients):
 
 
 def test_finds_the_rule():
-    coefficients = fit_adaptive_weights(Model(), batches(), epochs=150)
+    coefficients = fit_adaptive_weights(Model(), batches(), shrinkage=0, epochs=150)
     assert np.shape(coefficients) == (2, 6)
     small, large = errors(coefficients)
     mean_small, mean_large = errors(np.zeros((2, 6)))
@@ -47,6 +47,15 @@ def test_finds_the_rule():
 def test_the_same_again():
     first, second = (fit_adaptive_weights(Model(), batches(), epochs=2) for _ in "12")
     assert first == second
+
+
+def test_shrinkage_draws_the_weights_towards_equal_ones():
+    full, half, none = (
+        np.array(fit_adaptive_weights(Model(), batches(), shrinkage=share, epochs=2))
+        for share in (0, 0.5, 1)
+    )
+    np.testing.assert_allclose(half, full / 2, rtol=1e-5)
+    assert not none.any() and full.any()
 
 
 def test_caution_makes_careful():
@@ -62,7 +71,8 @@ def test_caution_makes_careful():
     values = [adaptive.features(Model().heads(x), x)[0, 0] for x in blurry]
     plain, careful = (
         adaptive.block_weights(
-            np.array(values), fit_adaptive_weights(Model(), patches, caution=caution)
+            np.array(values),
+            fit_adaptive_weights(Model(), patches, caution=caution, shrinkage=0),
         )[:, 1].mean()
         for caution in (0, 2)
     )
@@ -84,3 +94,5 @@ def test_refusals():
         fit_adaptive_weights(one, batches())
     with pytest.raises(ValueError, match="at least one patch.*none"):
         fit_adaptive_weights(Model(), [])
+    with pytest.raises(ValueError, match="from 0 to 1. Received: shrinkage=1.5"):
+        fit_adaptive_weights(Model(), batches(), shrinkage=1.5)
