@@ -17,7 +17,7 @@ _SMALLEST_SCALE = 0.01
 
 
 def fit_adaptive_weights(
-    model, dataset, patches=4096, caution=0.5, shrinkage=0.5, epochs=60
+    model, dataset, patches=4096, caution=0.5, epochs=60, shrinkage=0.5
 ):
     """Finds with which weights the heads' mean is nearest to the labels.
 
@@ -34,10 +34,10 @@ def fit_adaptive_weights(
         patches: how many of them to take, at most.
         caution: how much more it counts, in dB, when a patch becomes worse than it
             was; 0 for not at all.
+        epochs: passes over the patches' statistics.
         shrinkage: how far, from 0 to 1, the function is drawn towards 0, that is the
             weights towards equal ones. Photos differ from patches: half of what is
             fitted restores them better, above all those that would become worse.
-        epochs: passes over the patches' statistics.
 
     Returns:
         Tuple of K tuples of floats, the `adaptive_weights` of `Deblurrer`.
