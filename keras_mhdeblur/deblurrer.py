@@ -86,8 +86,8 @@ class Deblurrer(_Trainer):
             )
         self.network = network
         self.combine_heads = combination if combine_heads else False
-        self.select = tuple(select) if isinstance(select, list) else select
-        self.best_pair = None if best_pair is None else tuple(best_pair)
+        self.select = select
+        self.best_pair = best_pair
         self.local_statistics = local_statistics = crop_size(local_statistics)
         self.adaptive_weights = adaptive_weights
         head_weights(self, self.select)
@@ -104,6 +104,13 @@ class Deblurrer(_Trainer):
             self.combine_heads, name="combine_heads", dtype="float32"
         )
         self.built = True
+
+    def __setattr__(self, name, value):
+        if name in ("select", "best_pair", "adaptive_weights"):
+            from keras_mhdeblur.inference.selection import plain
+
+            value = plain(value)
+        super().__setattr__(name, value)
 
     @property
     def num_heads(self):

@@ -100,6 +100,7 @@ def _evaluate(options):
         )
     except (ValueError, ImportError) as error:
         message = str(error).replace("`allow_partial=True`", "--allow-partial")
+        message = message.replace(" (`skip_broken=True` leaves them out)", "")
         raise UsageError(message) from None
     rows = scores.pop("per_image")
     scores = {"preset": options.preset, **scores}

@@ -9,6 +9,7 @@ from .common import (
     local_statistics,
     one_line,
     positive,
+    printable,
     quiet_import,
 )
 from .photo_paths import find_photos
@@ -143,6 +144,7 @@ def _export(options):
     problem = None
     with quiet_import():
         from keras_mhdeblur.export import export_as
+        from keras_mhdeblur.images import ImageFileError
 
         try:
             report = export_as(
@@ -153,6 +155,8 @@ def _export(options):
                 local_statistics=options.local_statistics,
                 **{name: value for name, value in given.items() if value is not None},
             )
+        except ImageFileError as error:
+            problem = f"{printable(error.path)}: {one_line(error)}"
         except (ValueError, OSError, ImportError) as error:
             problem = one_line(error)
     if problem is not None:

@@ -418,3 +418,5 @@ _LAYOUTS = {
         ("blur", "blur_comp", "blur_jpeg"),
     ),
 }
+
+BENCHMARKS = tuple(_LAYOUTS)

@@ -6,6 +6,7 @@ import numpy as np
 
 from keras_mhdeblur.combination import pair_indices
 from keras_mhdeblur.evaluation.protocols import get_protocol
+from keras_mhdeblur.images import checked_image
 from keras_mhdeblur.inference import selection
 from keras_mhdeblur.inference.progress import ProgressBar
 
@@ -224,6 +225,8 @@ def _check_pair(blurry, sharp):
             "`pairs` must hold batches (B, H, W, 3), blurry and sharp of one shape. "
             f"Received: pairs of images {blurry.shape} and {sharp.shape}"
         )
+    for image in (blurry, sharp):
+        checked_image(image, "pairs")
 
 
 def _count(pairs, batch):

@@ -7,6 +7,7 @@ import numpy as np
 
 from keras_mhdeblur import metrics
 from keras_mhdeblur.data import align_for_scoring
+from keras_mhdeblur.data.benchmarks import BENCHMARKS
 from keras_mhdeblur.inference.keras_engine import KerasEngine
 
 # Key of each SSIM variant (`metrics.ssim`) in scores.
@@ -157,14 +158,20 @@ def get_protocol(protocol, model, benchmark=None):
             of arXiv 2208.13029 did for this kind of network and this benchmark. A
             `Protocol` is returned as it is.
         model: `Deblurrer`.
-        benchmark: name of the benchmark that the images are from, if any.
+        benchmark: name of the benchmark that the images are from, as in
+            `data.benchmark`, if any.
 
     Returns:
         `Protocol`.
 
     Raises:
-        ValueError: if there is no such protocol.
+        ValueError: if there is no such protocol or no such benchmark.
     """
+    if benchmark is not None and benchmark not in BENCHMARKS:
+        raise ValueError(
+            f"`benchmark` must be None or one of {', '.join(BENCHMARKS)}. "
+            f"Received: benchmark={benchmark!r}"
+        )
     if isinstance(protocol, Protocol):
         return protocol
     if protocol == "plain":

@@ -8,6 +8,7 @@ from keras_mhdeblur.export.files import written_aside
 from keras_mhdeblur.export.graphs import check_size, image_select, output_graph
 from keras_mhdeblur.export.parity import compare, comparison_images
 from keras_mhdeblur.export.tracing import check_traceable
+from keras_mhdeblur.inference.selection import plain
 
 
 class ExportError(ValueError):
@@ -58,6 +59,7 @@ def export_file(
     """
     check_traceable(model)
     check_path(path, suffix)
+    output = plain(output)
     image_select(model, output)
     check_size(size)
     require(packages, install)

@@ -11,6 +11,7 @@ from keras_mhdeblur.export.image_files import restore_file, to_integer
 from keras_mhdeblur.export.parity import EXACT, compare, comparison_images
 from keras_mhdeblur.export.tracing import check_traceable, trace
 from keras_mhdeblur.export.warm_up import check_warm_up, write_warm_up
+from keras_mhdeblur.inference.selection import plain
 
 
 def to_saved_model(
@@ -76,17 +77,13 @@ def to_saved_model(
     ```
     """
     check_traceable(model)
+    output = plain(output)
     if image_select(model, output) is None or output == "all":
         raise ValueError(
             '`output` must be one image: "selected", "mean", "single", "adaptive", '
             "(i, j) or i. "
             "All hypotheses have a signature of their own. "
             f"Received: output={output!r}"
-        )
-    if getattr(model.network, "image_channels", 3) != 3:
-        raise ValueError(
-            "`model` must restore RGB images. "
-            f"Received: model.network.image_channels={model.network.image_channels}"
         )
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise ValueError(

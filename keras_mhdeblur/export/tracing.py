@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from keras_mhdeblur.export.graphs import INPUT_NAME
+from keras_mhdeblur.inference.restore import check_rgb
 
 
 def trace(graph):
@@ -28,13 +29,14 @@ def write_saved_model(graph, folder):
 
 
 def check_traceable(model):
-    """Raises a ValueError where a `Deblurrer` cannot become a float32 graph."""
+    """Raises a ValueError where a `Deblurrer` cannot become a float32 graph of RGB."""
     if keras.backend.backend() != "tensorflow":
         raise ValueError(
             "Export needs Keras' TensorFlow backend: set KERAS_BACKEND=tensorflow; "
             "presets and weights are the same on all backends. "
             f"Received: keras.backend.backend()={keras.backend.backend()!r}"
         )
+    check_rgb(model)
     for layer in model.network.layers:
         if layer.compute_dtype != "float32":
             raise ValueError(

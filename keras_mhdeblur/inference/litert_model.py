@@ -5,7 +5,7 @@ import threading
 
 import numpy as np
 
-from keras_mhdeblur.inference.selection import weighted_mean
+from keras_mhdeblur.inference.selection import plain, weighted_mean
 from keras_mhdeblur.inference.tiling import context_of
 
 
@@ -53,9 +53,9 @@ class LiteRTModel:
         self.multiple = multiple
         self.bytes_per_pixel = bytes_per_pixel
         self.context = context_of(local_statistics)
-        self.select = tuple(select) if isinstance(select, list) else select
-        self.best_pair = None if best_pair is None else tuple(best_pair)
-        self.adaptive_weights = adaptive_weights
+        self.select = plain(select)
+        self.best_pair = plain(best_pair)
+        self.adaptive_weights = plain(adaptive_weights)
         self._interpreter = Interpreter(str(path), num_threads=cores())
         (self._input,) = self._interpreter.get_input_details()
         (self._output,) = self._interpreter.get_output_details()

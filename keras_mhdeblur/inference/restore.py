@@ -97,6 +97,7 @@ def restore(
             "`memory_limit_mb` must be positive. "
             f"Received: memory_limit_mb={memory_limit_mb}"
         )
+    check_rgb(model)
     select = model.select if select is None else select
     weights = selection.head_weights(model, select)
     photos, array = photos_of(image, memory_limit_mb)
@@ -177,6 +178,16 @@ def restore(
             model.adaptive_weights,
         ),
     )
+
+
+def check_rgb(model):
+    """Raises a ValueError where a model is not one of RGB images."""
+    channels = getattr(getattr(model, "network", None), "image_channels", 3)
+    if channels != 3:
+        raise ValueError(
+            "`model` must restore RGB images; call the model itself for others. "
+            f"Received: model.network.image_channels={channels}"
+        )
 
 
 def _shares(memory, photos, num_heads):

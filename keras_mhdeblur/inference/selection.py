@@ -74,18 +74,19 @@ def head_weights(model, select, argument="select"):
     if isinstance(select, str) and select == "mean":
         # The mean over all hypotheses holds every head equally often.
         return np.full(heads, 1 / heads)
-    if not isinstance(select, str) and np.asarray(select).dtype.kind == "f":
-        weights = np.asarray(select)
-        if weights.shape != (len(pairs),) or abs(weights.sum() - 1) > 1e-6:
+    choice = plain(select)
+    if isinstance(choice, tuple) and any(isinstance(each, float) for each in choice):
+        if len(choice) != len(pairs) or not _sum_to_one(choice):
             raise ValueError(
                 f"`{argument}` must have {len(pairs)} weights, one per hypothesis, "
                 f"that sum to one. Received: {argument}={select!r}"
             )
-        return weights @ np.eye(heads)[np.array(pairs)].mean(axis=1)
-    pair = select
+        return np.array(choice) @ np.eye(heads)[np.array(pairs)].mean(axis=1)
+    # A text such as "01" is no pair.
+    pair = None if isinstance(choice, str) else choice
     if isinstance(select, str) and select == "single":
         pair = model.best_pair or pairs[0]
-    if isinstance(pair, (int, np.integer)) and not isinstance(pair, bool):
+    if isinstance(pair, int) and not isinstance(pair, bool):
         pair = (pair, pair)
     try:
         i, j = (int(head) for head in pair)
@@ -110,6 +111,23 @@ def head_weights(model, select, argument="select"):
             f"`{argument}` must name {possible}. Received: {argument}={select!r}"
         )
     return np.eye(heads)[[i, j]].mean(axis=0)
+
+
+def _sum_to_one(weights):
+    try:
+        return abs(sum(weights) - 1) <= 1e-6  # False of NaN
+    except TypeError:
+        return False
+
+
+def plain(choice):
+    """A `select` or its like with arrays, NumPy's numbers and lists as tuples and
+    Python's numbers, which can be compared and saved."""
+    if hasattr(choice, "__array__"):
+        choice = np.asarray(choice).tolist()
+    if isinstance(choice, (list, tuple)):
+        return tuple(plain(each) for each in choice)
+    return choice
 
 
 def medoid_weights(heads, combine_heads):

@@ -244,6 +244,7 @@ def test_protocols_by_name():
     for arguments, message in (
         (("papers", model), "Received: protocol='papers'"),
         (("paper", model), "one of gopro, hide. Received: benchmark=None"),
+        (("plain", model, "RealBlur_J"), "realblur_j.* Received: benchmark='RealB"),
         (("paper", Deblurrer(Linear([1], [0])), "gopro"), "network of class Linear"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -321,6 +322,8 @@ def test_wrong_pairs():
         (image.astype("uint8"), image, "pairs of uint8 and float32"),
         (image, image[:, :12], r"images \(16, 16, 3\) and \(12, 16, 3\)"),
         (image[0], image[0], r"images \(16, 3\)"),
+        (image + 255, image, r"\[0, 1\]"),
+        (image, image * np.nan, "NaN"),
     ):
         with pytest.raises(ValueError, match=message):
             evaluate(adding(0), [(blurry, sharp)])
@@ -375,6 +378,10 @@ def test_rows_of_the_command_average_to_its_scores(tmp_path, capfd):
     ):
         assert command(*arguments) == 2
         assert message in capfd.readouterr().err
+    (tmp_path / "blur" / "a.png").write_bytes(b"")
+    assert command() == 2
+    error = capfd.readouterr().err
+    assert "1 of 3 pairs cannot be used:" in error and "a.png" in error
 
 
 def evaluated_photos(folder, preset):

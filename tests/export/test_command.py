@@ -103,5 +103,10 @@ def test_errors_are_one_sentence(preset, tmp_path, capfd):
     assert run(preset, "--format", "onnx", "-o", tmp_path / "m.xml") == 2
     error = capfd.readouterr().err.splitlines()[-1]
     assert error.startswith("mhdeblur: error: `path` must end in .onnx.")
+    photo = tmp_path / "none.png"
+    command = [preset, "--format", "onnx", "-o", tmp_path / "m.onnx", "--photo", photo]
+    assert run(*command) == 2
+    error = capfd.readouterr().err.splitlines()[-1]
+    assert error == f"mhdeblur: error: {photo}: there is no such file"
     assert run("no_preset", "--format", "onnx", "-o", tmp_path / "m.onnx") == 2
     assert "PRESET no_preset: " in capfd.readouterr().err

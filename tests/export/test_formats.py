@@ -79,6 +79,10 @@ def test_adaptive_mean(model, adaptive, format, images, tmp_path):
     assert check(model, format, images, tmp_path, "selected") == {"image"}
 
 
+def test_weights_may_be_an_array(model, images, tmp_path):
+    assert check(model, "onnx", images, tmp_path, np.full(6, 1 / 6)) == {"image"}
+
+
 def test_windows_of_local_attention_in_onnx(images, tmp_path):
     """Their number is a quotient rounded up, without the negative numbers of Python."""
     network = Restormer(4, (1,), 0, (1,), num_heads=1)
@@ -338,6 +342,17 @@ def test_other_backends_and_precisions_are_refused(model, tmp_path, monkeypatch)
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     with pytest.raises(ValueError, match="KERAS_BACKEND=tensorflow.*'jax'"):
         export.to_onnx(model, tmp_path / "m.onnx")
+
+
+def test_only_rgb(photo, tmp_path):
+    gray = Deblurrer(NAFNet(4, (1,), 1, (1,), image_channels=1))
+    for use in (
+        lambda: export.to_litert(gray, tmp_path / "m.tflite", photo=photo),
+        lambda: export.to_saved_model(gray, tmp_path / "served", photo=photo),
+        lambda: gray.restore(photo[..., :1]),
+    ):
+        with pytest.raises(ValueError, match="RGB.*image_channels=1"):
+            use()
 
 
 def test_keras_own_formats(model, images, tmp_path):

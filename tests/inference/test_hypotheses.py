@@ -65,7 +65,7 @@ def test_one_head():
         result.select(5)
 
 
-@pytest.mark.parametrize("weights", [[0.5, 0.5], [0.5] * 6])
+@pytest.mark.parametrize("weights", [[0.5, 0.5], [0.5] * 6, [np.nan] * 6])
 def test_wrong_weights(result, weights):
     with pytest.raises(ValueError, match="`select` must have 6 weights.*sum to one"):
         result.select(weights)

@@ -158,7 +158,9 @@ def test_callable_gives_index_or_image(model, image):
             model.restore(image, select=lambda _, wrong=wrong: wrong)
 
 
-@pytest.mark.parametrize("select", ["best", (0, 3), (-1, 0), (0, 1, 2), 1.5, True])
+@pytest.mark.parametrize(
+    "select", ["best", "01", (0, 3), (-1, 0), (0, 1, 2), [(0, 1), 2], 1.5, True]
+)
 def test_unknown_selection_is_refused(model, image, select):
     with pytest.raises(ValueError, match="`select`.*Received: select="):
         model.restore(image, select=select)

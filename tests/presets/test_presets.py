@@ -179,6 +179,17 @@ def test_overrides(preset, make_model):
     assert (wider.num_heads, wider.network.width) == (5, 6)
 
 
+def test_choices_may_be_arrays(make_model, tmp_path):
+    weights, coefficients = np.linspace(0, 1 / 3, 6), np.ones((3, 10), "float32")
+    model = make_model(best_pair=np.array([2, 1]), adaptive_weights=coefficients)
+    model.select = weights
+    model.save_to_preset(tmp_path / "p")
+    loaded = from_preset(tmp_path / "p")
+    assert loaded.best_pair == (2, 1)
+    np.testing.assert_allclose(loaded.select, weights)
+    np.testing.assert_array_equal(loaded.adaptive_weights, coefficients)
+
+
 def test_choices_do_not_outlive_the_combination(make_model, tmp_path):
     weights = (0.5, 0.1, 0.1, 0.1, 0.1, 0.1)
     make_model(select=weights, best_pair=(2, 1)).save_to_preset(tmp_path / "p")
