@@ -224,7 +224,11 @@ class Deblurrer(_Trainer):
     ):
         loss = self.loss
         if not isinstance(y_pred, list):  # hypotheses, no head stacks
-            loss = HypothesisLoss(loss.base, False, loss.relaxation, dtype=loss.dtype)
+            loss = HypothesisLoss(
+                *(loss.base, False, loss.relaxation),
+                reduction=loss.reduction,
+                dtype=loss.dtype,
+            )
         elif loss.assignment == "annealed":
             loss = loss.at_step(self.current_step())
         total = loss(y, y_pred, sample_weight)

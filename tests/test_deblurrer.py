@@ -170,6 +170,17 @@ def test_relaxed_loss_is_the_same_in_evaluation():
     np.testing.assert_allclose(model.evaluate(x, y, verbose=0), fitted, rtol=1e-5)
 
 
+def test_reduction_is_the_same_in_evaluation():
+    model = tiny()
+    x, y = pairs(4)
+    model.compile(loss=mhd.losses.HypothesisLoss("mse", reduction="sum"))
+    stacks, hypotheses = model(x, training=True), model(x)
+    expected = model.compute_loss(x, y, stacks)
+    np.testing.assert_allclose(
+        model.compute_loss(x, y, hypotheses), expected, rtol=1e-5
+    )
+
+
 def test_loss_that_combines_otherwise_than_the_model():
     with pytest.raises(ValueError, match="Received: loss.combine=False"):
         tiny().compile(loss=mhd.losses.HypothesisLoss("mse", combine=False))
@@ -222,8 +233,7 @@ def test_loss_under_a_global_mixed_policy():
 
 def test_loss_scaling_does_not_change_the_clipped_step():
     x, y = pairs(4)
-    plain, scaled = tiny(), tiny()
-    scaled.set_weights(plain.get_weights())
+    plain, scaled, fixed = tiny(), tiny(), tiny()
     sgd = keras.optimizers.SGD(1.0, global_clipnorm=0.01)
     plain.compile(sgd)
     scaled.compile(
@@ -231,14 +241,40 @@ def test_loss_scaling_does_not_change_the_clipped_step():
             keras.optimizers.SGD(1.0, global_clipnorm=0.01), initial_scale=1024.0
         )
     )
+    fixed.compile(
+        keras.optimizers.SGD(1.0, global_clipnorm=0.01, loss_scale_factor=1024.0)
+    )
     before = weights_of(plain)
-    for model in (plain, scaled):
+    for model in (plain, scaled, fixed):
+        model.set_weights(before)
         model.train_on_batch(x, y)
     moved = np.concatenate([(a - b).ravel() for a, b in zip(weights_of(plain), before)])
     np.testing.assert_allclose(np.linalg.norm(moved), 0.01, rtol=1e-3)
-    for a, b in zip(weights_of(plain), weights_of(scaled)):
-        np.testing.assert_allclose(a, b, atol=1e-7)
+    for model in (scaled, fixed):
+        for a, b in zip(weights_of(plain), weights_of(model)):
+            np.testing.assert_allclose(a, b, atol=1e-7)
     assert sgd.global_clipnorm == 0.01
+
+
+def test_weights_that_the_loss_does_not_reach():
+    class Network(keras.Model):
+        num_heads = 1
+
+        def build(self, shape=None):
+            self.gain = self.add_weight((), "ones")
+            self.unused = self.add_weight((3,), "ones")
+
+        def call(self, images, training=False):
+            return (self.gain * images)[:, None]
+
+    network = Network()
+    network.build()
+    model = mhd.Deblurrer(network)
+    model.compile(keras.optimizers.SGD(1.0, global_clipnorm=0.01))
+    x, _ = pairs(4)
+    model.train_on_batch(x, x / 2)
+    np.testing.assert_allclose(network.gain, 0.99, rtol=1e-5)
+    np.testing.assert_array_equal(network.unused, np.ones(3))
 
 
 def test_jit_compile():

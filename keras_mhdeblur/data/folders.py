@@ -117,7 +117,8 @@ def synthesized_folder(
         patch_size: side of the square patches in pixels.
         batch_size, augment, crops_per_image, seed, skip_broken, stream_from: as in
             `paired_folder`.
-        max_path, blur: arguments of `synthesize_motion_blur`.
+        max_path, blur: arguments of `synthesize_motion_blur`, but for `margin` and
+            `return_frames`.
 
     Returns:
         `tf.data.Dataset` of (blurry, sharp), float32 (B, patch_size, patch_size, 3) in
@@ -159,7 +160,8 @@ def list_images(folder):
     files = sorted(
         path
         for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+        if path.suffix.lower() in SUFFIXES
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
     if not files:
         raise ValueError(
@@ -317,11 +319,13 @@ def _problem(path, min_size):
     """
     try:
         with Image.open(path) as image:
-            size, kind = image.size, image.format
+            size, kind, mode = image.size, image.format, image.mode
             if kind == "PNG":
                 image.verify()  # checksums
         if kind not in _FORMATS:
             return f"{path}: a {kind} file; PNG, JPEG and BMP are read"
+        if kind == "BMP" and mode == "P":  # TensorFlow takes its indices for levels
+            return f"{path}: a BMP file with a palette; save it as PNG"
         if kind == "BMP" or kind != "PNG" and not _ends_as_jpeg(path):
             _decode(str(path))
     except tf.errors.InvalidArgumentError:

@@ -219,6 +219,8 @@ def pairs_from_photo(
     metadata = {
         "source": Path(path).name,
         "reduced_size": [height, width],
+        "size": size,
+        "max_megapixels": max_megapixels,
         "max_path": max_path,
         **blur,
         "seed": seed,

@@ -1,5 +1,6 @@
 """Motion blur of sharp photos by a simulated camera."""
 
+import keras
 from keras import ops
 
 from keras_mhdeblur.data import random
@@ -89,6 +90,11 @@ def synthesize_motion_blur(
         ValueError: an argument is out of its range.
     """
     sharp = ops.convert_to_tensor(sharp)
+    if "float" not in keras.backend.standardize_dtype(sharp.dtype):
+        raise ValueError(
+            f"`sharp` must be float in [0, 1]. Received: sharp.dtype={sharp.dtype}"
+        )
+    sharp = ops.cast(sharp, "float32")
     batch, height, width = ops.shape(sharp)[0], sharp.shape[1], sharp.shape[2]
     _refuse_outside("label_jitter", label_jitter, 0, 0.5)
     _refuse_outside("still_share", still_share, 0, 1)

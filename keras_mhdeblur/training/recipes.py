@@ -172,6 +172,10 @@ def check_recipe(recipe):
     _refuse_words(recipe.get("loss", {}), numbers, "loss")
     _refuse_words(recipe, ("seed", "steps", "steps_per_epoch"))
     _refuse_words(recipe["learning_rate"], recipe["learning_rate"], "learning_rate")
+    _refuse_fractions(recipe, ("steps", "steps_per_epoch"))
+    _refuse_fractions(
+        recipe["data"], ("patch_size", "batch_size", "crops_per_image"), "data"
+    )
     accumulation = recipe["optimizer"].get("gradient_accumulation_steps")
     if accumulation:
         raise ValueError(
@@ -215,6 +219,7 @@ def check_recipe(recipe):
             )
         _refuse_wrong_names(stage, wanted, wanted, "entries", "progressive")
         _refuse_words(stage, wanted, "progressive")
+        _refuse_fractions(stage, wanted, "progressive")
         if stage["steps"] % recipe["steps_per_epoch"]:
             raise ValueError(
                 "A stage of `progressive` must have whole epochs of `steps_per_epoch`. "
@@ -366,7 +371,11 @@ _ELSEWHERE = {
 }
 # Arguments that do not come from the section.
 _GIVEN = {
-    "data": (*_FOLDER_ARGUMENTS, *_STREAM_ARGUMENTS),
+    "data": (
+        *(*_FOLDER_ARGUMENTS, *_STREAM_ARGUMENTS),
+        # What `synthesized_folder` gives to `synthesize_motion_blur`.
+        *("sharp", "margin", "return_frames"),
+    ),
     "optimizer": ("learning_rate",),
 }
 
@@ -429,6 +438,18 @@ def _refuse_words(section, numbers, title=None):
             raise ValueError(
                 f"`{name}` in {where} must be a number. "
                 f"Received: {name}={section[name]!r}"
+            )
+
+
+def _refuse_fractions(section, counts, title=None):
+    """Refuses all but whole numbers from 1 on, as `_refuse_words` does words."""
+    where = "the recipe" if title is None else f"the section {title}"
+    for name in counts:
+        value = section.get(name, 1)
+        if type(value) is not int or value < 1:
+            raise ValueError(
+                f"`{name}` in {where} must be a whole number of at least 1. "
+                f"Received: {name}={value!r}"
             )
 
 

@@ -87,16 +87,19 @@ def train(
         done = int(model.optimizer.iterations) if epochs is None else epochs * per_epoch
     elif initial_model is not None:
         _copy_weights(initial_model, model)
-    for stage in stages:
-        if done >= stage["stop"]:
-            continue
-        dataset = recipes.build_dataset(
+    stages = [stage for stage in stages if done < stage["stop"]]
+    # All before the first step: photos may be too small for the last stage only.
+    datasets = [
+        recipes.build_dataset(
             recipe,
             folders,
             stage=stage,
-            stream_from=stage["first_batch"] + done - stage["start"],
+            stream_from=stage["first_batch"] + max(done - stage["start"], 0),
             skip_broken=skip_broken,
         )
+        for stage in stages
+    ]
+    for stage, dataset in zip(stages, datasets):
         callbacks = [StopOnNonFinite()]
         if "dead_head_reset" in recipe:
             callbacks.append(DeadHeadReset(**recipe["dead_head_reset"]))

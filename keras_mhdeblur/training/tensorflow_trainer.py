@@ -65,7 +65,13 @@ class TensorFlowTrainer(keras.Model):
             )
             scaled_loss = self.optimizer.scale_loss(loss * share)
         variables = self.trainable_weights
-        gradients = tape.gradient(scaled_loss, variables)
+        # Of a variable that the loss does not depend on it is None.
+        gradients = [
+            tf.zeros_like(variable.value) if gradient is None else gradient
+            for gradient, variable in zip(
+                tape.gradient(scaled_loss, variables), variables
+            )
+        ]
         gradients = self._synchronize_and_clip(gradients)
         with _own_clipping_off(self.optimizer):
             self.optimizer.apply_gradients(zip(gradients, variables))
@@ -205,7 +211,9 @@ class TensorFlowTrainer(keras.Model):
         norm = tf.linalg.global_norm(gradients)
         factor = tf.constant(1.0)
         if inner.global_clipnorm:
-            unit = 1.0 if loss_scale is None else loss_scale
+            unit = loss_scale
+            if unit is None:
+                unit = optimizer.loss_scale_factor or 1.0
             factor = inner.global_clipnorm * unit / (norm + 1e-6 * unit)
             factor = tf.minimum(1.0, factor)
         # The optimizer sums over the replicas again.

@@ -289,6 +289,10 @@ def spoil(kind, blur, sharp):
     if kind == "only sharp":
         (blur / "3.png").unlink()
         return "sharp/3.png: no partner in .*blur"
+    if kind == "palette":
+        path.unlink()
+        Image.fromarray(image.astype("uint8")).quantize(8).save(sharp / "3.bmp")
+        return "sharp/3.bmp: a BMP file with a palette"
     if kind == "two of a name":
         save(sharp / "3.bmp", image)
         return "blur/3.png: has the same name as .*sharp/3.bmp"
@@ -310,7 +314,7 @@ def spoil(kind, blur, sharp):
     "kind",
     ["text", "empty", "truncated png", "truncated jpg", "truncated bmp",
      "truncated jpeg named png", "tiff named png", "folder", "only blurry",
-     "only sharp", "two of a name", "size", "small", "orientation"],
+     "only sharp", "palette", "two of a name", "size", "small", "orientation"],
 )  # fmt: skip
 def test_wrong_files_are_named_before_training(folders, kind):
     blur, sharp = folders
@@ -359,7 +363,7 @@ def test_missing_and_empty_folders(folders, tmp_path):
 
 
 def test_list_images_is_sorted_and_looks_below(tmp_path):
-    for name in ["b.PNG", "a/z.jpg", "c.txt"]:
+    for name in ["b.PNG", "a/z.jpg", "c.txt", ".d.png", ".thumbnails/e.png"]:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     names = [str(p.relative_to(tmp_path)) for p in list_images(str(tmp_path))]

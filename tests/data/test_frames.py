@@ -400,6 +400,7 @@ def test_large_photos_are_reduced(photo, tmp_path):
         photo, tmp_path, max_megapixels=0.0012, max_path=0.0, max_noise=0.0
     )
     assert made["reduced_size"] == [30, 40]
+    assert (made["size"], made["max_megapixels"]) == (None, 0.0012)
     expected = Image.open(photo).resize((40, 30), Image.Resampling.LANCZOS)
     expected = np.asarray(expected)[4:-4, 4:-4]
     np.testing.assert_array_equal(load(tmp_path / "sharp" / "photo.png"), expected)

@@ -46,6 +46,15 @@ def test_a_camera_at_rest_changes_nothing():
     np.testing.assert_array_equal(label, sharp)
 
 
+def test_other_dtypes():
+    sharp = photos()
+    found = synthesize_motion_blur(sharp.astype("float64"), seed=1)
+    for value, expected in zip(found, synthesize_motion_blur(sharp, seed=1)):
+        np.testing.assert_array_equal(value, expected)
+    with pytest.raises(ValueError, match="Received: sharp.dtype=.*uint8"):
+        synthesize_motion_blur(np.uint8(255 * sharp), seed=1)
+
+
 def test_blur_of_a_dot_traces_the_camera_path():
     seeds = np.arange(12)
     blurry, label = synthesize_motion_blur(

@@ -153,6 +153,19 @@ def test_a_word_is_no_number(recipe_file, entry):
         recipes.load_recipe(recipe_file, [f"{entry}=much"])
 
 
+@pytest.mark.parametrize("setting", [
+    "steps=1e1",
+    "steps_per_epoch=0",
+    "steps_per_epoch=-2",
+    "data.batch_size=2.0",
+    "data.patch_size=1.6e1",
+    "progressive=[{steps: 2.0, patch_size: 16, batch_size: 2}]",
+])  # fmt: skip
+def test_counts_are_whole_numbers(recipe_file, setting):
+    with pytest.raises(ValueError, match="must be a whole number of at least 1"):
+        recipes.load_recipe(recipe_file, [setting])
+
+
 def test_a_word_is_no_number_of_a_stage(recipe_file):
     stages = "progressive=[{steps: many, patch_size: 16, batch_size: 2}]"
     message = "`steps` in the section progressive must be a number.*steps='many'"
@@ -160,7 +173,9 @@ def test_a_word_is_no_number_of_a_stage(recipe_file):
         recipes.load_recipe(recipe_file, [stages])
 
 
-@pytest.mark.parametrize("name", ["seed", "stream_from", "photo_dir"])
+@pytest.mark.parametrize(
+    "name", ["seed", "stream_from", "photo_dir", "sharp", "margin", "return_frames"]
+)
 def test_what_the_training_gives_is_not_in_the_data_section(recipe_file, name):
     with pytest.raises(ValueError, match=f"data has unknown entries: {name}"):
         recipes.load_recipe(recipe_file, [f"data.{name}=1"])

@@ -174,6 +174,16 @@ def test_broken_photos_stop_the_training_unless_skipped(tmp_path, photos):
     assert int(model.optimizer.iterations) == 2
 
 
+def test_photos_too_small_for_a_later_stage_are_named_first(tmp_path, photos):
+    stages = [
+        {"steps": 2, "patch_size": 16, "batch_size": 2},
+        {"steps": 4, "patch_size": 64, "batch_size": 1},
+    ]
+    with pytest.raises(ValueError, match="48x48 is less than the"):
+        runs.train({**TINY, "progressive": stages}, tmp_path / "run", photos, **QUIET)
+    assert not (tmp_path / "run" / "log.csv").exists()
+
+
 def test_stages_of_growing_patches(tmp_path, photos, monkeypatch):
     stages = [
         {"steps": 2, "patch_size": 16, "batch_size": 4},
