@@ -167,10 +167,16 @@ def rehearse(recipe, folders, *, skip_broken=False, steps=3):
     def pixels(stage):
         return stage["batch_size"] * stage["patch_size"] ** 2
 
+    def data(stage):
+        return recipes.build_dataset(
+            recipe, folders, stage=stage, skip_broken=skip_broken
+        )
+
     largest = max(stages, key=pixels)
-    batches = iter(
-        recipes.build_dataset(recipe, folders, stage=largest, skip_broken=skip_broken)
-    )
+    widest = max(stages, key=lambda stage: stage["patch_size"])
+    if widest is not largest:
+        data(widest)  # Are photos too small for it?
+    batches = iter(data(largest))
     times = [time.monotonic()]
     for _ in range(1 + steps):
         model.train_on_batch(*next(batches))

@@ -182,6 +182,9 @@ def test_photos_too_small_for_a_later_stage_are_named_first(tmp_path, photos):
     with pytest.raises(ValueError, match="48x48 is less than the"):
         runs.train({**TINY, "progressive": stages}, tmp_path / "run", photos, **QUIET)
     assert not (tmp_path / "run" / "log.csv").exists()
+    stages[0]["batch_size"] = 64
+    with pytest.raises(ValueError, match="48x48 is less than the"):
+        runs.rehearse({**TINY, "progressive": stages}, photos)
 
 
 def test_stages_of_growing_patches(tmp_path, photos, monkeypatch):
