@@ -92,6 +92,11 @@ class Deblurrer(_Trainer):
         self.adaptive_weights = adaptive_weights
         head_weights(self, self.select)
         if best_pair is not None:
+            if not isinstance(self.best_pair, tuple) or len(self.best_pair) != 2:
+                raise ValueError(
+                    "`best_pair` must be a pair of heads (i, j). "
+                    f"Received: best_pair={best_pair!r}"
+                )
             head_weights(self, self.best_pair, "best_pair")
         if adaptive_weights is not None:
             check_coefficients(adaptive_weights, self.num_heads, "select")

@@ -319,6 +319,7 @@ def test_save_and_load_goes_on_training(tmp_path):
     {"select": "adaptive"},
     {"select": (9, 9)},
     {"best_pair": (9, 9)},
+    {"best_pair": 1},
     {"best_pair": (1, 0), "combine_heads": False},
     {"adaptive_weights": 3},
     {"adaptive_weights": np.zeros((3, 9))},
