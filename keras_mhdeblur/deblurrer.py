@@ -230,7 +230,9 @@ class Deblurrer(_Trainer):
         loss = self.loss
         if not isinstance(y_pred, list):  # hypotheses, no head stacks
             loss = HypothesisLoss(
-                *(loss.base, False, loss.relaxation),
+                loss.base,
+                False,
+                loss.relaxation,
                 reduction=loss.reduction,
                 dtype=loss.dtype,
             )

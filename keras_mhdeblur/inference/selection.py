@@ -121,8 +121,10 @@ def _sum_to_one(weights):
 
 
 def plain(choice):
-    """A `select` or its like with arrays, NumPy's numbers and lists as tuples and
-    Python's numbers, which can be compared and saved."""
+    """A `select` or its like as Python's tuples and numbers.
+
+    Arrays cannot be compared with a name, and no JSON file takes them.
+    """
     if hasattr(choice, "__array__"):
         choice = np.asarray(choice).tolist()
     if isinstance(choice, (list, tuple)):

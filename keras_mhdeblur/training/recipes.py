@@ -372,9 +372,12 @@ _ELSEWHERE = {
 # Arguments that do not come from the section.
 _GIVEN = {
     "data": (
-        *(*_FOLDER_ARGUMENTS, *_STREAM_ARGUMENTS),
+        *_FOLDER_ARGUMENTS,
+        *_STREAM_ARGUMENTS,
         # What `synthesized_folder` gives to `synthesize_motion_blur`.
-        *("sharp", "margin", "return_frames"),
+        "sharp",
+        "margin",
+        "return_frames",
     ),
     "optimizer": ("learning_rate",),
 }
