@@ -122,10 +122,10 @@ def benchmark(name, root, split="train", *, blur="blur", allow_partial=False):
             layout, or pairs are missing or too many; the message gives the numbers and
             names what is missing.
     """
-    _check("name", name, _LAYOUTS)
+    check_choice("name", name, _LAYOUTS)
     layout = _LAYOUTS[name]
-    _check("split", split, layout.counts)
-    _check("blur", blur, layout.blurs)
+    check_choice("split", split, layout.counts)
+    check_choice("blur", blur, layout.blurs)
     root = _existing_folder(root)
     found, missing = layout.find(root, split, blur)
     expected = layout.counts[split]
@@ -214,7 +214,7 @@ def gopro_latent_frames(root, split="train", *, allow_partial=False):
     Raises:
         ValueError: sequences are missing; the message names them.
     """
-    _check("split", split, _GOPRO_SEQUENCES)
+    check_choice("split", split, _GOPRO_SEQUENCES)
     root = _existing_folder(root)
     names = _gopro_sequences(split)
     present = [name for name in names if (root / split / name).is_dir()]
@@ -377,7 +377,8 @@ def _existing_folder(root):
     return root
 
 
-def _check(argument, value, choices):
+def check_choice(argument, value, choices):
+    """Raises a ValueError where an argument is none of its choices."""
     if value not in choices:
         raise ValueError(
             f"`{argument}` must be one of {', '.join(choices)}. "

@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_mhdeblur import metrics
 from keras_mhdeblur.data import align_for_scoring
-from keras_mhdeblur.data.benchmarks import BENCHMARKS
+from keras_mhdeblur.data.benchmarks import BENCHMARKS, check_choice
 from keras_mhdeblur.inference.keras_engine import KerasEngine
 
 # Key of each SSIM variant (`metrics.ssim`) in scores.
@@ -167,11 +167,8 @@ def get_protocol(protocol, model, benchmark=None):
     Raises:
         ValueError: if there is no such protocol or no such benchmark.
     """
-    if benchmark is not None and benchmark not in BENCHMARKS:
-        raise ValueError(
-            f"`benchmark` must be None or one of {', '.join(BENCHMARKS)}. "
-            f"Received: benchmark={benchmark!r}"
-        )
+    if benchmark is not None:
+        check_choice("benchmark", benchmark, BENCHMARKS)
     if isinstance(protocol, Protocol):
         return protocol
     if protocol == "plain":
