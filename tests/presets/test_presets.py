@@ -16,8 +16,8 @@ from keras_mhdeblur.presets import (
     update_metadata,
     upload_preset,
 )
-from keras_mhdeblur.presets.files import WEIGHTS, checksum
-from keras_mhdeblur.presets.zoo import PLAIN_NAMES
+from keras_mhdeblur.presets.files import WEIGHTS, checksum, read_metadata, verify
+from keras_mhdeblur.presets.zoo import PLAIN_NAMES, builtin_presets
 
 PAIRS = Path(__file__).parents[2] / "examples/pairs"
 
@@ -369,6 +369,9 @@ def test_builtin_presets_are_intact():
     for name, entry in list_presets().items():
         if entry["weights"] is not None:
             assert from_preset(name).count_params() == entry["parameters"]
+    for name, folder in builtin_presets().items():
+        metadata = read_metadata(folder, name)
+        verify(folder, metadata["files"], metadata, name)  # the card, too
 
 
 @pytest.mark.parametrize("plain_name", PLAIN_NAMES)
