@@ -17,6 +17,16 @@ from keras_mhdeblur.assignment import (
 LUMA = np.array([65.481, 128.553, 24.966], "float32") / 255.0
 
 
+def _refuse_reduction(name, loss):
+    """Parts give one value per image; the batch is reduced by the loss they are in."""
+    reduction = getattr(loss, "reduction", None)
+    if reduction in ("sum", "mean_with_sample_weight"):
+        raise ValueError(
+            f"`{name}` cannot reduce the batch: give `reduction` to the loss that "
+            f"contains it. Received: {name}.reduction={reduction!r}"
+        )
+
+
 def luma(images):
     """BT.601 luma (..., 1), less its offset, of RGB images or differences of them."""
     if images.shape[-1] != 3:
@@ -193,7 +203,8 @@ class CombinedLoss(ImageLoss):
         weight: factor of the sum.
 
     Raises:
-        ValueError: the list is empty, or has another kind of loss.
+        ValueError: the list is empty, has another kind of loss, or one with a
+            `reduction` of its own.
     """
 
     def __init__(self, losses, weight=1.0, name="combined_loss", **kwargs):
@@ -205,6 +216,8 @@ class CombinedLoss(ImageLoss):
                 "`losses` must be a list of one or more `ImageLoss`es. "
                 f"Received: losses={losses}"
             )
+        for part in self.losses:
+            _refuse_reduction("losses", part)
 
     def call(self, y_true, y_pred):
         return self.weight * sum(loss.call(y_true, y_pred) for loss in self.losses)
@@ -233,8 +246,8 @@ class HypothesisLoss(keras.losses.Loss):
     all. `relaxation` applies to the weights of either.
 
     Args:
-        base: the loss of one image, an `ImageLoss` or any Keras loss. Annealing needs
-            values that are not negative, or a `PSNRLoss`.
+        base: the loss of one image, an `ImageLoss` or any Keras loss, with the default
+            `reduction`. Annealing needs values that are not negative, or a `PSNRLoss`.
         combine: which pair averages of the heads are the hypotheses, see
             `combination.pair_indices`.
         relaxation: weight that all hypotheses but the winner share; the winner has the
@@ -297,6 +310,7 @@ class HypothesisLoss(keras.losses.Loss):
                 f"Received: stage_assignment={stage_assignment!r}"
             )
         self.base = keras.losses.get(base)
+        _refuse_reduction("base", self.base)
         self.combine = combine
         self.relaxation = relaxation
         self.assignment = assignment

@@ -322,6 +322,14 @@ def test_combined_losses_are_image_losses(parts):
         losses.CombinedLoss(parts)
 
 
+def test_parts_do_not_reduce_the_batch():
+    total = losses.L1Loss(reduction="sum")
+    with pytest.raises(ValueError, match="Received: base.reduction='sum'$"):
+        losses.HypothesisLoss(total)
+    with pytest.raises(ValueError, match="Received: losses.reduction='sum'$"):
+        losses.CombinedLoss([losses.PSNRLoss(), total])
+
+
 def test_luma_needs_colours():
     gray = np.zeros((1, 4, 4, 1), "float32")
     with pytest.raises(ValueError, match=r"Received: images.shape=\(1, 4, 4, 1\)"):
