@@ -54,11 +54,7 @@ class Benchmark:
 
     def group(self, label):
         """List of the pairs with a group label."""
-        if label not in self.groups:
-            raise ValueError(
-                f"`label` must be one of {', '.join(sorted(set(self.groups)))}. "
-                f"Received: label={label!r}"
-            )
+        check_choice("label", label, sorted(set(self.groups)))
         return [pair for pair, group in zip(self.pairs, self.groups) if group == label]
 
     def dataset(self, patch_size=256, batch_size=8, **settings):
