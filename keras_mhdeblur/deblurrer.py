@@ -58,6 +58,8 @@ class Deblurrer(_Trainer):
     ```
     """
 
+    synthesis = None
+
     def __init__(
         self,
         network,
@@ -133,7 +135,9 @@ class Deblurrer(_Trainer):
         stacks = list(stacks) if isinstance(stacks, (list, tuple)) else [stacks]
         return stacks if training else self._combine(stacks[0])
 
-    def compile(self, optimizer="rmsprop", loss=None, metrics=None, **kwargs):
+    def compile(
+        self, optimizer="rmsprop", loss=None, metrics=None, synthesis=None, **kwargs
+    ):
         """Configures training, as `keras.Model.compile`.
 
         Args:
@@ -143,6 +147,10 @@ class Deblurrer(_Trainer):
                 `losses.PSNRLoss()` by default. A `HypothesisLoss` is taken as it is.
             metrics: metrics of (labels, hypotheses), for example
                 `metrics.PSNROverall()`.
+            synthesis: what makes (blurry, sharp) of the (patches, seeds) of
+                `data.sharp_folder` in the training step, on the device that trains; a
+                `data.MotionBlur`. Batches of images are taken as they are. It is not
+                saved with the model.
             kwargs: further arguments of `keras.Model.compile`.
         """
         loss = PSNRLoss() if loss is None else loss
@@ -157,6 +165,7 @@ class Deblurrer(_Trainer):
             if isinstance(metric, HypothesisMetric) and metric.num_hypotheses is None:
                 metric.build(self.num_hypotheses)
         super().compile(optimizer=optimizer, loss=loss, metrics=metrics, **kwargs)
+        self.synthesis = synthesis
         # Built here, the optimizer's variables are not created inside the first
         # training step, which would trace it twice.
         if self.optimizer is not None and not self.optimizer.built:
@@ -223,6 +232,37 @@ class Deblurrer(_Trainer):
         from keras_mhdeblur.export import export_as
 
         return export_as(self, filepath, format, **options)
+
+    def train_step(self, *arguments):
+        *state, batch = arguments  # only JAX passes a state
+        return super().train_step(*state, self.blurred(batch))
+
+    def test_step(self, *arguments):
+        *state, batch = arguments
+        return super().test_step(*state, self.blurred(batch))
+
+    def blurred(self, batch):
+        """A batch for training, with the blur that `synthesis` of `compile` adds.
+
+        Args:
+            batch: (blurry, sharp) or with weights, or (patches, seeds) as in
+                `data.sharp_folder`.
+
+        Returns:
+            The batch, of (blurry, sharp) in any case.
+
+        Raises:
+            ValueError: the batch is to be blurred, and nothing is there to do it.
+        """
+        patches, seeds, weights = keras.utils.unpack_x_y_sample_weight(batch)
+        if len(getattr(seeds, "shape", ())) != 1:
+            return batch
+        if self.synthesis is None:
+            raise ValueError(
+                "Batches of sharp patches and seeds need `synthesis` in `compile`. "
+                f"Received: synthesis={self.synthesis}"
+            )
+        return (*self.synthesis(patches, seeds), weights)
 
     def compute_loss(
         self, x=None, y=None, y_pred=None, sample_weight=None, training=True

@@ -103,6 +103,28 @@ outputs = {"heads": heads, "hypotheses": hypotheses, "loss": loss, "luma": luma,
 np.savez(sys.argv[3], **{k: keras.ops.convert_to_numpy(v) for k, v in outputs.items()})
 """
 )
+SYNTHESIZED = """
+import pathlib, sys
+import keras, numpy as np, yaml
+from PIL import Image
+from keras_mhdeblur.training import recipes, runs
+folder = pathlib.Path(sys.argv[2])
+photos = folder / "photos"
+photos.mkdir()
+for k in range(2):
+    coarse = np.random.default_rng(k).integers(0, 256, (8, 8, 3)).astype("uint8")
+    Image.fromarray(coarse).resize((48, 48)).save(photos / f"{k}.png")
+recipe = recipes.load_recipe(sys.argv[1])
+weights = []
+for on_device in (False, True):
+    recipe["data"]["on_device"] = on_device
+    output = folder / str(on_device)
+    model = runs.train(recipe, output, {"photo_dir": photos}, verbose=0, panel_every=1)
+    weights.append(map(keras.ops.convert_to_numpy, model.weights))
+    assert (output / "panels" / "epoch_0001.png").exists()
+for one, two in zip(*weights, strict=True):
+    np.testing.assert_allclose(one, two, atol=1e-5)
+"""
 
 
 def run(backend, program, *arguments):
@@ -124,6 +146,12 @@ def test_fit_on_jax():
 
 def test_two_devices_on_jax_equal_one():
     run("jax", TWO_DEVICES_ON_JAX)
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_training_on_synthesized_blur_on(backend, tmp_path):
+    recipe = pathlib.Path(__file__).parent / "training" / "tiny_recipe.yaml"
+    run(backend, SYNTHESIZED, recipe, tmp_path)
 
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])

@@ -28,6 +28,34 @@ def weights_of(model):
     return [keras.ops.convert_to_numpy(w) for w in model.weights]
 
 
+# Blur in the training step.
+
+
+def test_sharp_patches_need_a_synthesis_and_pairs_do_not():
+    calls = []
+
+    def halved(patches, seeds):
+        calls.append(1)
+        sharp = keras.ops.cast(patches[:, 4:-4, 4:-4], "float32") / 255
+        return 0.5 * sharp, sharp
+
+    patches = np.full((4, 24, 24, 3), 255, "uint8")
+    data = tf.data.Dataset.from_tensor_slices((patches, np.arange(4))).batch(2)
+    model = tiny(select="mean")
+    model.compile(keras.optimizers.SGD(0.0), mhd.losses.MSELoss())
+    with pytest.raises(ValueError, match="need `synthesis` in `compile`"):
+        model.fit(data, verbose=0)
+    optimizer = keras.optimizers.SGD(0.0)
+    model.compile(optimizer, mhd.losses.MSELoss(), synthesis=halved)
+    black = np.zeros((2, 16, 16, 3), "float32")
+    for sharp in (data, data.map(lambda *batch: (*halved(*batch), tf.ones([2])))):
+        history = model.fit(sharp, validation_data=(black, black + 0.1), verbose=0)
+        # Heads start near their input: the errors are 0.5 and 0.1.
+        assert abs(history.history["loss"][0] - 0.25) < 0.05
+        assert abs(history.history["val_loss"][0] - 0.01) < 0.005
+    assert model.evaluate(data, verbose=0) == pytest.approx(history.history["loss"][0])
+
+
 # The official training step.
 
 

@@ -13,9 +13,11 @@ from keras_mhdeblur.data.folders import (
     list_pairs,
     paired_files,
     paired_folder,
+    sharp_folder,
     synthesized_folder,
 )
 from keras_mhdeblur.data.frames import blur_from_frames, open_frames
+from keras_mhdeblur.data.motion_blur import MotionBlur
 from keras_mhdeblur.data.pairs import pairs_from_frames, pairs_from_photo
 from keras_mhdeblur.data.prepared import prepare, prepared_folder, prepared_size
 from keras_mhdeblur.data.synthesis import synthesize_motion_blur
@@ -25,6 +27,7 @@ __all__ = [
     "Benchmark",
     "Exposure",
     "ImageFileError",
+    "MotionBlur",
     "align_for_scoring",
     "benchmark",
     "benchmark_folder",
@@ -41,6 +44,7 @@ __all__ = [
     "prepared_folder",
     "prepared_size",
     "read_image",
+    "sharp_folder",
     "synthesize_motion_blur",
     "synthesized_folder",
     "write_image",

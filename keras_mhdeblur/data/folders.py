@@ -2,11 +2,12 @@
 
 import pathlib
 
+import keras
 import tensorflow as tf
 from PIL import Image
 
+from keras_mhdeblur.data.motion_blur import MotionBlur
 from keras_mhdeblur.data.patches import random_patches, to_unit
-from keras_mhdeblur.data.synthesis import synthesize_motion_blur
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 _FORMATS = ("PNG", "JPEG", "MPO", "BMP")  # MPO: a JPEG with further pictures behind it
@@ -108,7 +109,10 @@ def synthesized_folder(
     max_path=24.0,
     **blur,
 ):
-    """Sharp photos, blurred on the fly by `synthesize_motion_blur`.
+    """Sharp photos, blurred on the fly by `synthesize_motion_blur`, on the CPU.
+
+    With TensorFlow's backend that is part of the input pipeline; with the others it is
+    slower. Where a GPU trains, `sharp_folder` and `MotionBlur` do the same there.
 
     Args:
         photo_dir: folder with sharp photos (PNG, JPEG or BMP), searched recursively.
@@ -128,24 +132,67 @@ def synthesized_folder(
         ValueError: a photo is broken or too small, and the message names it; or one
             pass has fewer patches than a batch.
     """
+    blur = MotionBlur(max_path, **blur)
+    dataset = sharp_folder(
+        photo_dir, patch_size, batch_size, margin=blur.margin, augment=augment,
+        crops_per_image=crops_per_image, seed=seed, skip_broken=skip_broken,
+        stream_from=stream_from,
+    )  # fmt: skip
+
+    def blurred(patches, seeds):
+        if keras.backend.backend() == "tensorflow":
+            return blur(patches, seeds)
+        # The other backends cannot be part of TensorFlow's graph.
+        shape = (batch_size, patch_size, patch_size, 3)
+        return [
+            tf.ensure_shape(images, shape)
+            for images in tf.numpy_function(
+                lambda *batch: list(map(keras.ops.convert_to_numpy, blur(*batch))),
+                (patches, seeds),
+                (tf.float32, tf.float32),
+            )
+        ]
+
+    return dataset.map(blurred, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def sharp_folder(
+    photo_dir,
+    patch_size=256,
+    batch_size=8,
+    *,
+    margin=0,
+    augment=True,
+    crops_per_image=8,
+    seed=0,
+    skip_broken=False,
+    stream_from=None,
+):
+    """Patches of sharp photos, to be blurred in the training step.
+
+    Args:
+        photo_dir, patch_size, batch_size, augment, crops_per_image, seed, skip_broken,
+            stream_from: as in `synthesized_folder`.
+        margin: pixels around a patch that the blur may reach for, `MotionBlur.margin`.
+
+    Returns:
+        `tf.data.Dataset` of (patches, seeds), uint8 (B, S, S, 3) with
+        S = patch_size + 2 margin, and int32 (B,), one seed per patch.
+
+    Raises:
+        ValueError: a photo is broken or too small, and the message names it; or one
+            pass has fewer patches than a batch.
+    """
     if patch_size is None:
         raise ValueError("Patches must have a size. Received: patch_size=None")
-    margin = int(max_path) + 4
     source_size = patch_size + 2 * margin
     photos = list_images(photo_dir)
     problems = {photo: _problem(photo, source_size) for photo in photos}
     photos = _sound(problems, skip_broken, "photos")
-    dataset = random_patches(
+    return random_patches(
         tf.constant([str(photo) for photo in photos]), _decode, source_size,
         crops_per_image, augment, seed, batch_size, stream_from,
-    )  # fmt: skip
-
-    def blurred(patches, seeds):
-        return synthesize_motion_blur(
-            to_unit(patches), seeds, max_path=max_path, margin=margin, **blur
-        )
-
-    return dataset.map(blurred, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    ).prefetch(tf.data.AUTOTUNE)  # fmt: skip
 
 
 def list_images(folder):

@@ -150,7 +150,7 @@ class PicturePanel(keras.callbacks.Callback):
     Args:
         folder: where epoch_NNNN.png are written, and patches.npz, with which a
             training that goes on shows the same patches.
-        dataset: of (blurry, sharp); its first batch is shown.
+        dataset: of (blurry, sharp, ...); its first batch is shown.
         every: epochs between two pictures.
         count: samples shown.
     """
@@ -161,7 +161,7 @@ class PicturePanel(keras.callbacks.Callback):
         self.every = every
         patches = folder / "patches.npz"
         if not patches.exists():
-            blurry, sharp = next(iter(dataset))
+            blurry, sharp = map(keras.ops.convert_to_numpy, next(iter(dataset))[:2])
             folder.mkdir(parents=True, exist_ok=True)
             partial = folder / "partial.npz"
             np.savez(partial, blurry=blurry[:count], sharp=sharp[:count])

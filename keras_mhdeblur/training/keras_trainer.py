@@ -19,6 +19,13 @@ class KerasTrainer(keras.Model):
             return self.optimizer.iterations
         return self._traced_step
 
+    def _symbolic_build(self, iterator=None, data_batch=None):
+        # Keras learns the shapes of the first batch; a blurred one has others.
+        if data_batch is None:
+            _, _, batches = next(iter(iterator))
+            data_batch = batches[0] if isinstance(batches, list) else next(batches)
+        super()._symbolic_build(data_batch=self.blurred(data_batch))
+
     def compute_loss_and_updates(self, *args, optimizer_variables=None, **kwargs):
         # Called on JAX alone, in training with the variables of the step.
         if optimizer_variables is not None:

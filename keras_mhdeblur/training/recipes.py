@@ -52,6 +52,8 @@ _ASSIGNMENT = (
     "balance",
     "stage_assignment",
 )
+# Entries that are no arguments of what the section names.
+_MORE_ENTRIES = {"loss": _ASSIGNMENT, "data": ("on_device",)}
 _OPTIMIZERS = {
     "TorchAdamW": TorchAdamW,
     "Muon": Muon,
@@ -166,8 +168,19 @@ def check_recipe(recipe):
             )
     for title, choices in _CHOICES.items():
         section = recipe.get(title, {"name": "PSNRLoss"})
-        more = _ASSIGNMENT if title == "loss" else ()
+        more = _MORE_ENTRIES.get(title, ())
         _check_choice(choices, section, title, more)
+    on_device = recipe["data"].get("on_device", False)
+    if not isinstance(on_device, bool):
+        raise ValueError(
+            "`on_device` in the section data must be true or false. "
+            f"Received: on_device={on_device!r}"
+        )
+    if on_device and recipe["data"]["name"] != "synthesized_folder":
+        raise ValueError(
+            "`on_device` in the section data is for synthesized_folder. "
+            f"Received: name={recipe['data']['name']!r}"
+        )
     numbers = _numbers(_argument_defaults(losses.HypothesisLoss))
     _refuse_words(recipe.get("loss", {}), numbers, "loss")
     _refuse_words(recipe, ("seed", "steps", "steps_per_epoch"))
@@ -254,6 +267,7 @@ def build_model(recipe):
         optimizer=_make(_OPTIMIZERS, optimizer, "optimizer"),
         loss=_hypothesis_loss(recipe, model.combine_heads),
         metrics=[_METRICS[name]() for name in recipe.get("metrics", ())],
+        synthesis=_synthesis(recipe),
     )
     return model
 
@@ -270,17 +284,34 @@ def build_dataset(recipe, folders, *, stage=None, stream_from=0, skip_broken=Fal
         skip_broken: leave out broken image files instead of raising.
 
     Returns:
-        `tf.data.Dataset` of (blurry, sharp).
+        `tf.data.Dataset` of (blurry, sharp), or of (patches, seeds) where the model
+        blurs them (`on_device`).
     """
     section = {**recipe["data"], **folders}
     if stage is not None:
         section |= {key: stage[key] for key in ("patch_size", "batch_size")}
     section |= {"seed": recipe["seed"], "stream_from": stream_from}
     function = _chosen(_DATA, section.pop("name"), "data")
+    synthesis = _synthesis(recipe)
+    if synthesis is not None:
+        function = data.sharp_folder
+        known = inspect.signature(function).parameters
+        section = {key: value for key, value in section.items() if key in known}
+        section["margin"] = synthesis.margin
+    section.pop("on_device", None)
     if "skip_broken" in _argument_defaults(function):
         section["skip_broken"] = skip_broken
     _check_arguments(function, section, "data")
     return function(**section)
+
+
+def _synthesis(recipe):
+    """What blurs the patches of a recipe in the training step; None if nothing does."""
+    section = recipe["data"]
+    if not section.get("on_device"):
+        return None
+    known = inspect.signature(data.synthesize_motion_blur).parameters
+    return data.MotionBlur(**{key: section[key] for key in section if key in known})
 
 
 def with_defaults(section):
@@ -327,6 +358,7 @@ def evaluation_pairs(recipe, photo_dir, patch_size=256, crops_per_image=4):
     """
     settings = dict(recipe["data"])
     name = settings.pop("name")
+    settings.pop("on_device", None)
     if name != "synthesized_folder":
         raise ValueError(
             "Photos can be blurred as in a recipe's training only if its data are a "

@@ -110,7 +110,8 @@ def train(
             ]
             if panel_every:
                 panels = output / "panels"
-                callbacks.append(PicturePanel(panels, dataset, panel_every))
+                pairs = map(model.blurred, dataset)
+                callbacks.append(PicturePanel(panels, pairs, panel_every))
             if tensorboard:
                 callbacks.append(_tensorboard(output / "tensorboard"))
         epoch = done // per_epoch

@@ -4,10 +4,12 @@ import tensorflow as tf
 from PIL import Image
 
 from keras_mhdeblur.data import (
+    MotionBlur,
     list_images,
     list_pairs,
     paired_files,
     paired_folder,
+    sharp_folder,
     synthesized_folder,
 )
 
@@ -390,6 +392,23 @@ def test_synthesized_labels_are_pieces_of_the_photos(tmp_path):
             # The margin of the path is inside the photo.
             assert 10 <= patch[..., :2].min() and patch[..., :2].max() < 50
         assert np.any(levels(blurry) != levels(label))
+
+
+def test_blur_beside_the_pipeline_is_the_same(tmp_path):
+    for k in range(3):
+        save(tmp_path / f"{k}.png", coordinates(k, 60, 60))
+    sizes = {"patch_size": 16, "batch_size": 4, "seed": 3, "stream_from": 0}
+    settings = {"max_path": 6.0, "num_frames": 4, "max_noise": 0.0}
+    blur = MotionBlur(**settings)
+    assert blur.margin == 10
+    patches, seeds = next(iter(sharp_folder(tmp_path, margin=blur.margin, **sizes)))
+    assert patches.shape == (4, 36, 36, 3) and patches.dtype == "uint8"
+    expected = next(iter(synthesized_folder(tmp_path, **sizes, **settings)))
+    for found, images in zip(blur(patches, seeds), expected, strict=True):
+        np.testing.assert_allclose(found, images, atol=1.01 / 255)
+    for name in ("max_pathh", "margin"):
+        with pytest.raises(ValueError, match=f"Received: {name}=1"):
+            MotionBlur(**{name: 1})
 
 
 def test_synthesis_needs_a_patch_size(tmp_path):

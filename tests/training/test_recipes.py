@@ -25,6 +25,19 @@ def recipe_file(tmp_path):
 # Reading.
 
 
+def test_blur_on_the_device(recipe_file):
+    def load(*settings):
+        return recipes.load_recipe(recipe_file, settings)
+
+    assert recipes.build_model(load("data.on_device=false")).synthesis is None
+    blur = recipes.build_model(load("data.on_device=true")).synthesis
+    assert blur.max_path == 6.0 and blur.settings == {"num_frames": 4}
+    with pytest.raises(ValueError, match="true or false. Received: on_device=1"):
+        load("data.on_device=1")
+    with pytest.raises(ValueError, match="is for synthesized_folder. Received: name="):
+        load("data={name: paired_folder, on_device: true}")
+
+
 def test_load_recipe(recipe_file):
     assert recipes.load_recipe(recipe_file) == TINY
 

@@ -310,12 +310,14 @@ def test_many_of_them_end_the_training(tmp_path, photos, monkeypatch):
     assert int(kept.optimizer.iterations) == 30
 
 
-def test_two_replicas_train_what_one_device_trains(tmp_path, photos):
+@pytest.mark.parametrize("on_device", [False, True])
+def test_two_replicas_train_what_one_device_trains(tmp_path, photos, on_device):
     strategy = make_strategy("mirrored")
     assert num_replicas(strategy) == 2
     one = runs.train(TINY, tmp_path / "one", photos, **QUIET)
+    recipe = {**TINY, "data": {**TINY["data"], "on_device": on_device}}
     two = runs.train(
-        TINY, tmp_path / "two", photos, strategy=strategy, verbose=0, panel_every=3
+        recipe, tmp_path / "two", photos, strategy=strategy, verbose=0, panel_every=3
     )
     for a, b in zip(one.get_weights(), two.get_weights()):
         np.testing.assert_allclose(a, b, atol=1e-5)
