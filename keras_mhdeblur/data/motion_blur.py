@@ -5,6 +5,10 @@ import inspect
 from keras import ops
 
 from keras_mhdeblur.data.synthesis import synthesize_motion_blur
+from keras_mhdeblur.spelling import did_you_mean
+
+# What is not left to the user.
+_NO_SETTINGS = ("sharp", "seed", "margin", "return_frames")
 
 
 class MotionBlur:
@@ -40,15 +44,12 @@ class MotionBlur:
 
     def __init__(self, max_path=24.0, **settings):
         known = inspect.signature(synthesize_motion_blur).parameters
+        known = [name for name in known if name not in _NO_SETTINGS]
         for name, value in settings.items():
-            if name not in known or name in (
-                "sharp",
-                "seed",
-                "margin",
-                "return_frames",
-            ):
+            if name not in known:
                 raise ValueError(
-                    f"Unknown setting of the blur. Received: {name}={value!r}"
+                    f"Unknown setting of the blur.{did_you_mean(name, known)} "
+                    f"Received: {name}={value!r}"
                 )
         self.max_path = max_path
         self.settings = settings
