@@ -32,10 +32,7 @@ def weights_of(model):
 
 
 def test_sharp_patches_need_a_synthesis_and_pairs_do_not():
-    calls = []
-
     def halved(patches, seeds):
-        calls.append(1)
         sharp = keras.ops.cast(patches[:, 4:-4, 4:-4], "float32") / 255
         return 0.5 * sharp, sharp
 
