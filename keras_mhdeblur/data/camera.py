@@ -72,15 +72,22 @@ def object_path(seeds, times, camera, max_path, index):
 
 
 def affine_transforms(path, height, width):
-    """Parameters (B, T, 8) of `ops.image.affine_transform` for a path (B, T, 4)."""
+    """Where pixels of moved images come from.
+
+    Args:
+        path: (B, T, 4), as `camera_path`.
+        height, width: size of the images in pixels.
+
+    Returns:
+        (B, T, 6): pixel (x, y) is at (a x + b y + c, d x + e y + f) in the image at
+        rest.
+    """
     x, y, angle, zoom = (path[..., k] for k in range(4))
     scale = ops.exp(zoom)
     cos, sin = scale * ops.cos(angle), scale * ops.sin(angle)
     cx, cy = (width - 1) / 2, (height - 1) / 2
-    zero = ops.zeros_like(x)
     rows = [
         *(cos, -sin, cx - cos * cx + sin * cy + x),
         *(sin, cos, cy - sin * cx - cos * cy + y),
-        *(zero, zero),
     ]
     return ops.stack(rows, axis=-1)

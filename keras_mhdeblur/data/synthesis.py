@@ -7,6 +7,7 @@ from keras_mhdeblur.data import random
 from keras_mhdeblur.data.camera import affine_transforms, camera_path, object_path
 from keras_mhdeblur.data.jpeg import jpeg_compress
 from keras_mhdeblur.data.scene import defocus, lamps, object_mask
+from keras_mhdeblur.data.warping import warp
 
 
 def synthesize_motion_blur(
@@ -145,14 +146,11 @@ def synthesize_motion_blur(
         (picture, affine_transforms(path[:, :-1] - path[:, -1:], height, width))
         for picture, path in layers
     ]
-    inside = slice(margin, -margin or None)
     total, frames = 0.0, []
     for k in range(num_frames):
         frame = 0.0
         for picture, transforms in layers:
-            moved = ops.image.affine_transform(
-                picture, transforms[:, k], "bilinear", fill_mode="nearest"
-            )[:, inside, inside]
+            moved = warp(picture, transforms[:, k], margin)
             if picture is not exposure:
                 mask, moved = moved[..., -1:], moved[..., :-1]
                 frame = (1 - mask) * frame
@@ -187,6 +185,7 @@ def synthesize_motion_blur(
         )
         half = ops.reshape(draws[:, 4] < 0.5, (-1, 1, 1, 1))
         blurry = ops.where(half, compressed, blurry)
+    inside = slice(margin, -margin or None)
     label = label[:, inside, inside]
     if return_frames:
         return blurry, label, ops.stack(frames, axis=1)
@@ -207,9 +206,7 @@ def _resampled(images, seed, min_factor):
     for zoom in (-ops.log(factor), ops.log(factor)):
         path = ops.concatenate([ops.zeros((1, 3)) + 0 * zoom, zoom], axis=1)
         transforms = affine_transforms(path, height, width)
-        result = ops.image.affine_transform(
-            result, transforms, "bilinear", fill_mode="nearest"
-        )
+        result = warp(result, transforms)
     return ops.where(ops.reshape(u[:, 0] < 0.5, (-1, 1, 1, 1)), result, images)
 
 
