@@ -56,7 +56,8 @@ def synthesize_motion_blur(
         max_rotation: largest rotation over the exposure in degrees, about the centre.
         label_jitter: the label's time is uniform within this distance of the middle;
             the exposure lasts 1, so 0 is the middle frame and 0.5 is any frame.
-        num_frames: sub-exposures.
+        num_frames: sub-exposures; one for every two pixels of `max_path`, or a network
+            learns to take what repeats in a picture for blur.
         gamma: exponent of the camera's response, or a pair of functions (to linear,
             from linear).
         max_noise: largest standard deviation of the noise at mid-grey.
