@@ -4,8 +4,8 @@ python benchmarks/input_speed.py [--data FOLDER] [--pairs 8] [--seconds 5] [--st
 
 FOLDER holds the folders blur and sharp; by default 1280x720 PNG pairs are made of the
 example photos. Patches, batches, blur and network are those of the preset nafnet_mh_c.
-The second part trains for some steps from each source and times the waiting for data,
-the last line those of a model that blurs the patches in its steps (`on_device`).
+The second part trains for some steps from each source and times the waiting for data.
+The last line is the time of a step that blurs its patches itself (`on_device`).
 """
 
 import argparse
