@@ -98,6 +98,8 @@ def test_the_convolution_and_what_the_optimizer_knows_of_it(
     index = [v is kernel for v in model.trainable_variables].index(True)
     names = "_momentums", "_velocities", "_model_variables_moving_average"
     slots = [getattr(optimizer, name)[index] for name in names]
+    for variable in slots:  # Heads which never won have the same, zeros.
+        variable.assign(rng.random(variable.shape))
     untouched = [np.array(v) for v in model.trainable_variables[: index - 2]]
     before = [parts(variable) for variable in (kernel, *slots)]
     logs = {f"usage_{k}": share for k, share in enumerate(usage)}
