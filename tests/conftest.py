@@ -24,6 +24,14 @@ if keras.backend.backend() == "tensorflow":
 
 DATA = pathlib.Path(__file__).parent / "data"
 
+keras.utils.set_random_seed(0)  # Networks among the parameters of tests.
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup():
+    """Initial weights are the same whichever tests ran before."""
+    keras.utils.set_random_seed(0)
+
 
 class Golden:
     """A file of official PyTorch inputs and outputs, arrays channels last."""
