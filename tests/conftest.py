@@ -29,8 +29,14 @@ keras.utils.set_random_seed(0)  # Networks among the parameters of tests.
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup():
-    """Initial weights are the same whichever tests ran before."""
+    """What fixtures of modules draw does not depend on the tests before."""
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def fixed_seed():
+    """What a test draws does not depend on which of those fixtures it made."""
+    keras.utils.set_random_seed(1)
 
 
 class Golden:
@@ -200,11 +206,6 @@ def cache(tmp_path_factory):
         patch.setenv("XDG_CACHE_HOME", folder)
         patch.setenv("LOCALAPPDATA", folder)
         yield
-
-
-@pytest.fixture(autouse=True)
-def fixed_seed():
-    keras.utils.set_random_seed(1)
 
 
 @pytest.fixture
