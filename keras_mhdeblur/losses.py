@@ -1,5 +1,6 @@
 """Image losses, and the loss over a stack of hypotheses that assigns the winner."""
 
+import functools
 import math
 
 import keras
@@ -12,6 +13,7 @@ from keras_mhdeblur.assignment import (
     soft_winner,
     winner,
 )
+from keras_mhdeblur.layers import bilinear_downsample
 
 # BT.601 luma weights of an RGB image in [0, 1] (the offset 16 cancels in differences).
 LUMA = np.array([65.481, 128.553, 24.966], "float32") / 255.0
@@ -193,10 +195,48 @@ class EdgeLoss(CharbonnierLoss):
 
 
 @keras.saving.register_keras_serializable(package="keras_mhdeblur")
+class FrequencyLoss(ImageLoss):
+    """Mean modulus of the Fourier coefficients of the difference, per image.
+
+    With F the sum over rows and columns of (y_pred - y_true) exp(-2 pi i (u y / H +
+    v x / W)), of each channel, it is the mean of |F| / sqrt(H W) over all H W
+    frequencies (u, v) and the channels: F is scaled to keep the norm of the
+    difference, so that an error that looks like noise counts alike in crops of all
+    sizes, and about as much as in `L1Loss`. The plain sum of |F| is
+    C (H W)^1.5 times as much.
+
+    The modulus is sqrt(re^2 + im^2 + 1e-12), which has a gradient at zero. It is
+    computed in float32 always.
+
+    Source: MAXIM (arXiv 2201.02973), which adds it to the Charbonnier loss with weight
+    0.1 and does not say how F is scaled, nor whether the norm is a sum or a mean::
+
+        CombinedLoss([CharbonnierLoss(), FrequencyLoss(weight=0.1)])
+
+    Args:
+        weight: factor of the loss. MIMO-UNet (arXiv 2108.05054) has 0.1 for the mean
+            of |re F| and |im F| without scale: about 16 here, for crops of 256 x 256.
+    """
+
+    def __init__(self, weight=1.0, name="frequency_loss", **kwargs):
+        super().__init__(weight, name=name, **kwargs)
+
+    def call(self, y_true, y_pred):
+        error = ops.cast(y_pred, "float32") - ops.cast(y_true, "float32")
+        error = ops.moveaxis(error, -1, -3)
+        height, width = ops.shape(error)[-2:]
+        real, imaginary = ops.fft2((error, ops.zeros_like(error)))
+        squares = ops.square(real) + ops.square(imaginary)
+        squares = squares / ops.cast(height * width, "float32")
+        return self.weight * ops.mean(ops.sqrt(squares + 1e-12), axis=(-3, -2, -1))
+
+
+@keras.saving.register_keras_serializable(package="keras_mhdeblur")
 class CombinedLoss(ImageLoss):
     """Sum of image losses, for example MPRNet's Charbonnier + 0.05 edge loss.
 
-    The winner among hypotheses is the one with the smallest sum.
+    MAXIM's is Charbonnier + 0.1 `FrequencyLoss`. The winner among hypotheses is the one
+    with the smallest sum.
 
     Args:
         losses: list of `ImageLoss`es; give each its `weight`.
@@ -220,7 +260,9 @@ class CombinedLoss(ImageLoss):
             _refuse_reduction("losses", part)
 
     def call(self, y_true, y_pred):
-        return self.weight * sum(loss.call(y_true, y_pred) for loss in self.losses)
+        values = [loss.call(y_true, y_pred) for loss in self.losses]
+        # Unlike Python's sum, it takes values of several dtypes.
+        return self.weight * functools.reduce(ops.add, values)
 
     def get_config(self):
         losses = [keras.saving.serialize_keras_object(loss) for loss in self.losses]
@@ -235,6 +277,10 @@ class HypothesisLoss(keras.losses.Loss):
     them, one per stage, final stage first; the stage losses add up. The value per
     sample is the loss of the winner, so only the winner is trained.
     Source: arXiv 2208.13029, eq. 4 to 6.
+
+    Stacks may also have half or a quarter of the label's height and width, as those
+    that MAXIM (arXiv 2201.02973) is trained with. They are compared with the label
+    made smaller by `layers.bilinear_downsample`, and are stages like others.
 
     A head that loses from the start is never trained. Two things keep it alive: with
     `relaxation` the losers share a small part of the gradient all the time (arXiv
@@ -264,7 +310,8 @@ class HypothesisLoss(keras.losses.Loss):
             "final", the winner of the final stage is that of all.
 
     Raises:
-        ValueError: an argument is out of its range, or needs another `assignment`.
+        ValueError: an argument is out of its range, or needs another `assignment`; in
+            a call, a stack's known size is not the label's, half of it or a quarter.
     """
 
     def __init__(
@@ -333,7 +380,8 @@ class HypothesisLoss(keras.losses.Loss):
         stages = y_pred if isinstance(y_pred, (list, tuple)) else [y_pred]
         total, weights = 0.0, None
         for stack in stages:
-            losses = hypothesis_losses(self.base, y_true, stack, self.combine)
+            label = _label_at_size_of(stack, y_true)
+            losses = hypothesis_losses(self.base, label, stack, self.combine)
             if weights is None or self.stage_assignment == "independent":
                 weights = self._weights(losses, temperature)
                 if temperature is not None and self.balance:
@@ -387,6 +435,39 @@ class _LossAtStep(keras.losses.Loss):
 
     def call(self, y_true, y_pred):
         return self.loss.call(y_true, y_pred, self.temperature)
+
+
+def _label_at_size_of(stack, label):
+    """Label (B, H, W, C) made as small as a stack (B, K, H/f, W/f, C), f = 1, 2 or 4.
+
+    Where sizes are unknown when the graph is built, the graph chooses.
+    """
+    sizes = list(zip(label.shape[1:3], stack.shape[2:4]))
+    possible = [
+        factor
+        for factor in (1, 2, 4)
+        if all(
+            large is None or (large % factor == 0 and small in (None, large // factor))
+            for large, small in sizes
+        )
+    ]
+    if not possible:
+        raise ValueError(
+            "Stacks must have the label's height and width, or half or a quarter of "
+            f"them. Received: y_true.shape={tuple(label.shape)}, "
+            f"y_pred.shape={tuple(stack.shape)}"
+        )
+
+    def smaller(factor):
+        return label if factor == 1 else bilinear_downsample(label, factor)
+
+    def choose(factor, *others):
+        if not others:
+            return smaller(factor)
+        found = ops.shape(label)[1] // ops.shape(stack)[2] == factor
+        return ops.cond(found, lambda: smaller(factor), lambda: choose(*others))
+
+    return choose(*possible)
 
 
 def _laplacian(images):

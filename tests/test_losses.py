@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from keras_mhdeblur import assignment, losses
-from keras_mhdeblur.layers import HeadCombination
+from keras_mhdeblur.layers import HeadCombination, bilinear_downsample
 
 MPRNET = losses.CombinedLoss(
     [losses.CharbonnierLoss(), losses.EdgeLoss(weight=0.05)], name="mprnet"
@@ -128,7 +128,78 @@ def test_epsilon_bounds_what_a_nearly_right_image_counts():
         losses.PSNRLoss(epsilon=0)
 
 
-@pytest.mark.parametrize("name", ["MSELoss", "PSNRLoss", "L1Loss", "EdgeLoss"])
+# Fourier transform.
+
+
+def test_frequency_loss_of_one_cosine():
+    # Two coefficients of 0.3 / 2 sqrt(H W) are not zero, in one of two channels.
+    height, width = 12, 20
+    y, x = np.mgrid[:height, :width]
+    wave = np.cos(2 * np.pi * (3 * y / height + 7 * x / width) + 0.4)
+    label = np.random.default_rng(0).random((1, height, width, 2), "float32")
+    image = label.copy()
+    image[..., 1] += 0.3 * wave
+    value = losses.FrequencyLoss().call(label, image)
+    expected = 0.3 / np.sqrt(height * width) / 2
+    np.testing.assert_allclose(value, [expected], rtol=0, atol=2e-6)
+
+
+def test_frequency_loss_of_a_constant():
+    label = np.zeros((2, 6, 10, 3), "float32")
+    constant = np.array([0.2, -0.5], "float32")[:, None, None, None]
+    value = losses.FrequencyLoss(weight=0.1).call(label, label + constant)
+    expected = 0.1 * np.abs(constant.ravel()) / np.sqrt(60)
+    np.testing.assert_allclose(value, expected, rtol=0, atol=1e-6)
+
+
+def test_frequency_loss_is_the_scaled_sum_of_moduli():
+    label, (stack,) = random_stages()
+    value = losses.FrequencyLoss().call(label[:, None], stack)
+    coefficients = np.fft.fft2(stack - label[:, None], axes=(2, 3))
+    total = np.abs(coefficients).sum(axis=(2, 3, 4))
+    height, width, channels = label.shape[1:]
+    expected = total / (channels * (height * width) ** 1.5)
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+
+
+def test_frequency_loss_of_noise_does_not_depend_on_the_size():
+    for side in 32, 128:
+        noise = np.random.default_rng(0).normal(0, 0.1, (1, side, side, 3))
+        value = losses.FrequencyLoss().call(0 * noise, noise)
+        np.testing.assert_allclose(value, 0.1 * np.sqrt(np.pi) / 2, rtol=0.02)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_frequency_loss_computes_in_float32(dtype):
+    label, (stack,) = random_stages()
+    label, stack = tf.cast(label[:, None], dtype), tf.cast(stack, dtype)
+    loss = losses.FrequencyLoss()
+    value = loss.call(label, stack)
+    assert value.dtype == "float32"
+    expected = loss.call(tf.cast(label, "float32"), tf.cast(stack, "float32"))
+    np.testing.assert_array_equal(value, expected)
+    both = losses.CombinedLoss([losses.L1Loss(), loss]).call(label, stack)
+    assert both.dtype == "float32"
+
+
+def test_frequency_loss_has_a_gradient_where_nothing_differs():
+    label, _ = random_stages()
+    loss = losses.FrequencyLoss()
+    value, (gradient,) = loss_and_gradients(loss, label, [label])
+    assert 0 <= value < 2e-6
+    np.testing.assert_array_equal(gradient, 0)
+    image = label.copy()
+    image[0, 0, 0, 0] += 0.5  # all coefficients have the same modulus
+    value, (gradient,) = loss_and_gradients(loss, label[:1], [image[:1]])
+    np.testing.assert_allclose(value, 0.5 / np.sqrt(20) / 3, rtol=1e-4)
+    expected = np.zeros_like(label[:1])
+    expected[0, 0, 0, 0] = 1 / np.sqrt(20) / 3
+    np.testing.assert_allclose(gradient, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "name", ["MSELoss", "PSNRLoss", "L1Loss", "EdgeLoss", "FrequencyLoss"]
+)
 def test_pair_losses_equal_losses_of_combined_images(name):
     rng = np.random.default_rng(0)
     label = rng.random((2, 9, 8, 3), "float32")
@@ -299,6 +370,121 @@ def test_the_shares_of_the_final_stage_are_those_of_all():
     np.testing.assert_allclose(loss(label, stages), expected, rtol=1e-5)
 
 
+# Stacks at lower resolution.
+
+MAXIM = losses.CombinedLoss(
+    [losses.CharbonnierLoss(), losses.FrequencyLoss(weight=0.1)], name="maxim"
+)
+
+
+def scales(batch=2, heads=3, height=16, width=24):
+    """Label, and stacks of full, half and quarter size, with different winners."""
+    rng = np.random.default_rng(0)
+    label = rng.random((batch, height, width, 3), "float32")
+    stacks = [
+        rng.random((batch, heads, height // f, width // f, 3), "float32")
+        for f in (1, 2, 4)
+    ]
+    for index, stack in enumerate(stacks):
+        stack[:, index] = 0.5
+    return label, stacks
+
+
+def smaller_labels(label):
+    return [label, *(np.array(bilinear_downsample(label, f)) for f in (2, 4))]
+
+
+def losses_of_scales(base, label, stacks):
+    """(scales, B, K), image by image."""
+    return np.stack(
+        [
+            np.stack([base.call(small, stack[:, k]) for k in range(3)], axis=1)
+            for small, stack in zip(smaller_labels(label), stacks)
+        ]
+    )
+
+
+@pytest.mark.parametrize("base", [losses.MSELoss(), MAXIM], ids=["mse", "maxim"])
+def test_every_scale_has_its_own_label_and_winner(base):
+    label, stacks = scales()
+    loss = losses.HypothesisLoss(base, combine=False)
+    value, gradients = loss_and_gradients(loss, label, stacks)
+    values = losses_of_scales(base, label, stacks)
+    assert (values.argmin(axis=2) == [[0], [1], [2]]).all()
+    expected = values.min(axis=2).sum(axis=0).mean()
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    for index, gradient in enumerate(gradients):
+        trained = np.abs(gradient).max(axis=(0, 2, 3, 4)) > 0
+        assert trained.tolist() == [index == head for head in range(3)]
+
+
+def test_the_winner_at_full_size_may_be_that_of_all_scales():
+    label, stacks = scales()
+    loss = losses.HypothesisLoss(MAXIM, combine=False, stage_assignment="final")
+    values = losses_of_scales(MAXIM, label, stacks)
+    expected = values[:, :, 0].sum(axis=0).mean()
+    np.testing.assert_allclose(loss(label, stacks), expected, rtol=1e-5)
+
+
+def test_pairs_at_lower_resolution():
+    label, stacks = scales()
+    found = losses.HypothesisLoss(losses.MSELoss())(label, stacks)
+    expected = sum(
+        losses.HypothesisLoss(losses.MSELoss())(small, stack)
+        for small, stack in zip(smaller_labels(label), stacks)
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_perfect_stacks_at_lower_resolution():
+    label, _ = scales()
+    stacks = [np.stack([small, 0 * small], 1) for small in smaller_labels(label)]
+    loss = losses.HypothesisLoss(losses.L1Loss(), combine=False)
+    np.testing.assert_allclose(loss(label, stacks), 0, atol=1e-7)
+
+
+@pytest.mark.parametrize("known", [(None, None), (16, None), (16, 24)])
+def test_scales_of_unknown_size(known):
+    label, stacks = scales()
+    loss = losses.HypothesisLoss(MAXIM)
+    expected, gradients = loss_and_gradients(loss, label, stacks)
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec((None, *known, 3)),
+            [tf.TensorSpec((None, 3, None, None, 3))] * 3,
+        ]
+    )
+    def graph(label, stacks):
+        value = loss(label, stacks)
+        return value, tf.gradients(value, stacks)
+
+    value, found = graph(label, stacks)
+    np.testing.assert_allclose(value, expected, rtol=1e-6)
+    for a, b in zip(found, gradients):
+        # The Charbonnier loss magnifies rounding by 1 / epsilon = 1000.
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
+
+
+def test_labels_of_unknown_size_that_only_fit_whole():
+    # Known to be odd: no branch of the graph makes them smaller.
+    label, stack = np.zeros((1, 5, 7, 3), "float32"), np.ones((1, 2, 5, 7, 3))
+    loss = losses.HypothesisLoss(losses.MSELoss())
+    unknown = tf.TensorSpec((None, 2, None, None, 3))
+    graph = tf.function(lambda y: loss(label, y), input_signature=[unknown])
+    np.testing.assert_allclose(graph(stack.astype("float32")), 1)
+
+
+@pytest.mark.parametrize("size", [(5, 8), (2, 3), (8, 24), (4, 12), (32, 48)])
+def test_wrong_size_of_stacks(size):
+    label = np.zeros((1, 16, 24, 3), "float32")
+    stack = np.zeros((1, 2, *size, 3), "float32")
+    loss = losses.HypothesisLoss(losses.MSELoss())
+    received = r"Received: y_true.shape=\(1, 16, 24, 3\), y_pred.shape=\(1, 2, "
+    with pytest.raises(ValueError, match=received):
+        loss(label, stack)
+
+
 @pytest.mark.parametrize("settings, received", [
     ({"relaxation": 1.0}, "relaxation=1.0"),
     ({"assignment": "relaxed"}, "assignment='relaxed'"),
@@ -337,15 +523,17 @@ def test_luma_needs_colours():
 
 
 @pytest.mark.parametrize(
-    "name", ["MSELoss", "PSNRLoss", "L1Loss", "CharbonnierLoss", "EdgeLoss"]
+    "name",
+    ["MSELoss", "PSNRLoss", "L1Loss", "CharbonnierLoss", "EdgeLoss", "FrequencyLoss"],
 )
 def test_weight_comes_first(name):
     assert getattr(losses, name)(0.05).weight == 0.05
 
 
-def test_config_round_trip():
+@pytest.mark.parametrize("base", [MPRNET, MAXIM], ids=["mprnet", "maxim"])
+def test_config_round_trip(base):
     loss = annealed(
-        MPRNET,
+        base,
         combine=False,
         relaxation=0.1,
         balance=0.2,

@@ -17,7 +17,11 @@ from keras_mhdeblur.layers.hinblock import HINBlock
 from keras_mhdeblur.layers.instancenorm import HalfInstanceNormalization
 from keras_mhdeblur.layers.nafblock import NAFBlock
 from keras_mhdeblur.layers.pooling import LocalAveragePooling2D
-from keras_mhdeblur.layers.resampling import BilinearUpsampling2D
+from keras_mhdeblur.layers.resampling import (
+    BilinearDownsampling2D,
+    BilinearUpsampling2D,
+    bilinear_downsample,
+)
 from keras_mhdeblur.layers.spatial import PadToMultiple, PixelShuffle, PixelUnshuffle
 from keras_mhdeblur.layers.supervised_attention import SupervisedAttention
 from keras_mhdeblur.layers.transformer import (
@@ -29,6 +33,7 @@ from keras_mhdeblur.layers.transformer import (
 
 __all__ = [
     "AxisHeadOutput",
+    "BilinearDownsampling2D",
     "BilinearUpsampling2D",
     "ChannelAttention",
     "ChannelAttentionBlock",
@@ -56,4 +61,5 @@ __all__ = [
     "SupervisedAttention",
     "TransformerBlock",
     "TransposedAttention",
+    "bilinear_downsample",
 ]

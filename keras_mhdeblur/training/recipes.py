@@ -41,6 +41,7 @@ _LOSSES = {
         "L1Loss",
         "CharbonnierLoss",
         "EdgeLoss",
+        "FrequencyLoss",
         "CombinedLoss",
     )
 }
