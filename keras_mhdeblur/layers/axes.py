@@ -4,7 +4,13 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_mhdeblur.layers.heads import as_stack, fold_conv, head_conv
+from keras_mhdeblur.layers.heads import (
+    as_stack,
+    conv_regressors,
+    copy_head_conv,
+    fold_conv,
+    head_conv,
+)
 from keras_mhdeblur.layers.static_shapes import crop
 
 
@@ -98,6 +104,31 @@ class AxisHeadOutput(keras.layers.Layer):
         halves = np.split(2 * np.asarray(head_weights), 2)
         for conv, weights in zip((single.conv1, single.conv2), halves):
             fold_conv(self.conv, conv, weights)
+
+    @property
+    def image_weights(self):
+        """How kernels make head images: (2K, V, K), two views V, see `regressors`."""
+        return 2 * np.eye(2 * self.num_heads).reshape(-1, 2, self.num_heads)
+
+    def regressors(self, features, rotated, image):
+        """What residuals are linear functions of, as in `MultiHeadOutput`.
+
+        Args:
+            features, rotated, image: call arguments, not symbolic.
+
+        Returns:
+            List of two views, float32 (B, H, W, P): of the features, and of the rotated
+            ones, turned back.
+        """
+        views = [
+            conv_regressors(self.conv, features),
+            _rotated_back(conv_regressors(self.conv, rotated)),
+        ]
+        return [crop(view, image, axis=1) for view in views]
+
+    def copy_single_head(self, single):
+        """Makes all heads copies of the only one of a layer."""
+        copy_head_conv(single.conv, self.conv, self.num_heads)
 
     def compute_output_shape(self, features_shape, rotated_shape, image_shape):
         return (image_shape[0], 2 * self.num_heads, *image_shape[1:])

@@ -51,8 +51,8 @@ class MultiHeadOutput(keras.layers.Layer):
     policy, so that the image that passes through is not rounded.
 
     Call arguments:
-        features: (B, H', W', F) with H' >= H and W' >= W: padding at the bottom and
-            the right is cropped away after the convolution.
+        features: (B, H', W', F) with H' >= H and W' >= W: padding is cropped away
+            after the convolution.
         image: (B, H, W, C), the blurry input.
 
     Output: (B, K, H, W, C), head images `image + residual_k`.
@@ -62,9 +62,18 @@ class MultiHeadOutput(keras.layers.Layer):
         channels: image channels C.
         kernel_size: size of the convolution kernel.
         use_bias: whether the convolution has a bias.
+        centered: whether the padding is at all sides, see `static_shapes.crop`.
     """
 
-    def __init__(self, num_heads, channels=3, kernel_size=3, use_bias=True, **kwargs):
+    def __init__(
+        self,
+        num_heads,
+        channels=3,
+        kernel_size=3,
+        use_bias=True,
+        centered=False,
+        **kwargs,
+    ):
         super().__init__(**{**kwargs, "dtype": "float32"})
         if num_heads < 1:
             raise ValueError(
@@ -74,6 +83,7 @@ class MultiHeadOutput(keras.layers.Layer):
         self.channels = channels
         self.kernel_size = kernel_size
         self.use_bias = use_bias
+        self.centered = centered
         self.conv = head_conv(
             num_heads * channels, kernel_size, use_bias=use_bias, name="conv"
         )
@@ -82,13 +92,12 @@ class MultiHeadOutput(keras.layers.Layer):
         self.conv.build(features_shape)
 
     def call(self, features, image):
-        return ops.expand_dims(image, 1) + as_stack(self.conv(features), image)
+        residuals = as_stack(self.conv(features), image, self.centered)
+        return ops.expand_dims(image, 1) + residuals
 
     def single_head(self):
         """A layer like this one with one head, for `fold_into`."""
-        return MultiHeadOutput(
-            1, self.channels, self.kernel_size, self.use_bias, name=self.name
-        )
+        return MultiHeadOutput.from_config({**self.get_config(), "num_heads": 1})
 
     def fold_into(self, single, head_weights):
         """Sets a built `single_head` layer to the weighted mean of these heads.
@@ -98,6 +107,32 @@ class MultiHeadOutput(keras.layers.Layer):
             head_weights: array (K,).
         """
         fold_conv(self.conv, single.conv, head_weights)
+
+    @property
+    def image_weights(self):
+        """How kernels make head images: (K, V, K), one view V, see `regressors`."""
+        return np.eye(self.num_heads)[:, None]
+
+    def regressors(self, features, image):
+        """What residuals are linear functions of, at every pixel.
+
+        The residual of head image i is the sum over views v and heads k of
+        `image_weights[i, v, k] * views[v] @ parameters[k]`, with the parameters of
+        `head_parameters`.
+
+        Args:
+            features, image: call arguments, not symbolic.
+
+        Returns:
+            List of views, here one: float32 (B, H, W, P), the convolution's input
+            windows and, with a bias, a 1.
+        """
+        windows = conv_regressors(self.conv, features)
+        return [crop(windows, image, axis=1, centered=self.centered)]
+
+    def copy_single_head(self, single):
+        """Makes all heads copies of the only one of a layer."""
+        copy_head_conv(single.conv, self.conv, self.num_heads)
 
     def compute_output_shape(self, features_shape, image_shape):
         return (image_shape[0], self.num_heads, *image_shape[1:])
@@ -109,6 +144,7 @@ class MultiHeadOutput(keras.layers.Layer):
             "channels": self.channels,
             "kernel_size": self.kernel_size,
             "use_bias": self.use_bias,
+            "centered": self.centered,
         }
 
 
@@ -127,14 +163,67 @@ def head_conv(filters, kernel_size, name, use_bias=True):
     )
 
 
-def as_stack(residuals, image):
+def as_stack(residuals, image, centered=False):
     """Residuals side by side, (B, H', W', K * C), as a stack the size of the image."""
     height, width = ops.shape(image)[1:3]
     channels = image.shape[-1]
     num_heads = residuals.shape[-1] // channels
-    stack = crop(residuals, image, axis=1)
+    stack = crop(residuals, image, axis=1, centered=centered)
     stack = reshape(stack, (-1, height, width, num_heads, channels))
     return ops.transpose(stack, (0, 3, 1, 2, 4))
+
+
+def conv_regressors(conv, features):
+    """Windows that `head_conv` sees of (B, H, W, F): float32 (B, H, W, P).
+
+    P is kernel height * kernel width * F, in the kernel's order, and 1 for a bias.
+    """
+    features = ops.cast(features, "float32")
+    height, width = ops.shape(features)[1:3]
+    rows, columns = conv.kernel_size
+    padding = [((size - 1) // 2, size // 2) for size in (rows, columns)]
+    padded = ops.pad(features, [(0, 0), *padding, (0, 0)])
+    windows = [
+        padded[:, row : row + height, column : column + width]
+        for row in range(rows)
+        for column in range(columns)
+    ]
+    if conv.use_bias:
+        windows.append(ops.ones_like(features[..., :1]))
+    return ops.concatenate(windows, axis=-1)
+
+
+def head_parameters(layer):
+    """Kernels and biases of an output layer's heads.
+
+    Args:
+        layer: a built `MultiHeadOutput` or `AxisHeadOutput`.
+
+    Returns:
+        float64 (K, P, C); P is ordered as in `conv_regressors`.
+    """
+    rows = [
+        ops.convert_to_numpy(weight).astype("float64").reshape(-1, weight.shape[-1])
+        for weight in layer.conv.weights  # the kernel, then the bias if there is one
+    ]
+    rows = np.concatenate(rows).reshape(-1, layer.num_heads, layer.channels)
+    return rows.transpose(1, 0, 2)
+
+
+def set_head_parameters(layer, parameters):
+    """Sets an output layer to `parameters` (K, P, C), as of `head_parameters`."""
+    rows = np.asarray(parameters).transpose(1, 0, 2)
+    rows = rows.reshape(len(rows), -1)
+    for weight in layer.conv.weights:
+        count = int(np.prod(weight.shape[:-1]))
+        weight.assign(rows[:count].reshape(weight.shape).astype("float32"))
+        rows = rows[count:]
+
+
+def copy_head_conv(single, conv, num_heads):
+    """Sets the convolution of K heads to copies of that of one head."""
+    for source, target in zip(single.weights, conv.weights):
+        target.assign(np.concatenate([ops.convert_to_numpy(source)] * num_heads, -1))
 
 
 def fold_conv(conv, single, head_weights):

@@ -55,6 +55,40 @@ class PadToMultiple(keras.layers.Layer):
         }
 
 
+@keras.saving.register_keras_serializable(package="keras_mhdeblur")
+class PadCentered(PadToMultiple):
+    """Pads all sides so that height and width become multiples, as MAXIM does it.
+
+    The image is mirrored at its borders, whose pixels are not repeated; half of what
+    is added stands on either side, and of an odd number one more at the bottom or the
+    right: there a single row or column is mirrored first.
+    Source: the official code of MAXIM, arXiv 2201.02973.
+
+    Input: (B, H, W, C), any H and W, also unknown. Output: (B, H', W', C).
+    It computes in float32 under every dtype policy. `static_shapes.crop` with
+    `centered=True` undoes it.
+
+    Args:
+        multiple: what H' and W' are multiples of, an even number.
+    """
+
+    def __init__(self, multiple, **kwargs):
+        super().__init__(multiple, **{**kwargs, "mode": "reflect"})
+
+    def call(self, x):
+        for axis, old in enumerate(ops.shape(x)[1:3], 1):
+            new = padded_size(old, self.multiple)
+            even = old + old % 2
+            start = (new - even) // 2
+            period = 2 * even - 2
+            index = (ops.arange(new) - start) % period
+            index = ops.minimum(index, period - index)
+            # The mirrored row that makes an odd number even.
+            index = ops.where(index == old, ops.maximum(old - 2, 0), index)
+            x = ops.take(x, index, axis=axis)
+        return x
+
+
 def padded_size(size, multiple):
     """The least multiple that is not less than `size`.
 

@@ -39,16 +39,23 @@ def reshape(x, shape):
     return ops.reshape(x, shape)
 
 
-def crop(x, image, axis):
-    """Crops two axes at their ends to the height and width of an image, (B, H, W, C).
+def crop(x, image, axis, centered=False):
+    """Crops two axes to the height and width of an image, (B, H, W, C).
 
     Args:
         x: tensor to crop.
         image: the image.
         axis: the first of the two axes.
+        centered: whether to crop at both ends, as `PadCentered` pads, and not at the
+            end only, as `PadToMultiple` does.
     """
-    height, width = ops.shape(image)[1:3]
-    if static_shapes_wanted() and not isinstance(height, int):
-        x = ops.take(x, ops.arange(height), axis=axis)
-        return ops.take(x, ops.arange(width), axis=axis + 1)
-    return x[(slice(None),) * axis + (slice(height), slice(width))]
+    for offset, size in enumerate(ops.shape(image)[1:3]):
+        before = (slice(None),) * (axis + offset)
+        start = 0
+        if centered:
+            start = (ops.shape(x)[axis + offset] - size) // 2
+        if static_shapes_wanted() and not isinstance(size, int):
+            x = ops.take(x, ops.arange(size) + start, axis=axis + offset)
+        else:
+            x = x[(*before, slice(start, start + size))]
+    return x

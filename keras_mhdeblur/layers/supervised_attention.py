@@ -1,6 +1,7 @@
 """Attention that the images of a supervised stage steer."""
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_mhdeblur.layers.static_shapes import reshape
@@ -50,6 +51,20 @@ class SupervisedAttention(keras.layers.Layer):
         channels = stack.shape[1] * stack.shape[4]
         images = reshape(images, (-1, height, width, channels))
         return features + self.conv(features) * self.mask(images)
+
+    def copy_single_head(self, single):
+        """Makes this the attention of a stack of one head.
+
+        The mask sees that head's image in the first of the stack's images.
+
+        Args:
+            single: a built layer like this one, for stacks of one head.
+        """
+        self.conv.set_weights(single.conv.get_weights())
+        kernel, *bias = single.mask.get_weights()
+        channels = self.mask.kernel.shape[2] - kernel.shape[2]
+        padding = [(0, 0), (0, 0), (0, channels), (0, 0)]
+        self.mask.set_weights([np.pad(kernel, padding), *bias])
 
     def compute_output_shape(self, features_shape, stack_shape):
         return features_shape

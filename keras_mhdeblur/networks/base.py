@@ -1,4 +1,4 @@
-"""What all networks share: local statistics and folded heads on the same weights."""
+"""What all networks share: local statistics, folded heads, further heads."""
 
 import numbers
 
@@ -11,7 +11,7 @@ class RestorationNetwork(keras.Model):
 
     A subclass adds its constructor's arguments to `get_config`; it makes its layers
     through `layer_factory(_share_layers_of)` and gives the input of its last layer,
-    a `MultiHeadOutput` named "heads", to this constructor.
+    a `MultiHeadOutput`, to this constructor.
 
     The dtype policy is the global one when a network is made, also when one is loaded
     (`keras.config.set_dtype_policy`); it is no argument and not saved.
@@ -19,7 +19,8 @@ class RestorationNetwork(keras.Model):
     Args:
         inputs: input image.
         outputs: head stack, or the list of them, final stage first.
-        head_inputs: call arguments of the layer "heads", which makes the final stage.
+        head_inputs: call arguments of the layer that makes the final stage.
+        head_layer: name of that layer.
         name: name of the model.
         trainable: whether any weight is trained.
     """
@@ -27,12 +28,30 @@ class RestorationNetwork(keras.Model):
     # Which pairs of heads the hypotheses average, see `combination.pair_indices`.
     combination = True
 
-    def __init__(self, inputs, outputs, head_inputs, name=None, trainable=True):
+    def __init__(
+        self,
+        inputs,
+        outputs,
+        head_inputs,
+        head_layer="heads",
+        name=None,
+        trainable=True,
+    ):
         super().__init__(inputs=inputs, outputs=outputs, name=name)
+        self._head_layer_name = head_layer
         if not trainable:  # True would thaw layers that another network shares
             self.trainable = False
         # In a function, so that Keras does not track the tensors.
         self._head_inputs = lambda: head_inputs
+
+    @property
+    def head_layer(self):
+        """The layer that makes the head images of the final stage."""
+        return self.get_layer(self._head_layer_name)
+
+    def trunk(self):
+        """A model, sharing these layers, from images to `head_layer`'s arguments."""
+        return keras.Model(self.input, list(self._head_inputs()), name="trunk")
 
     @property
     def num_head_images(self):
@@ -72,11 +91,44 @@ class RestorationNetwork(keras.Model):
                 f"`head_weights` must be {self.num_head_images} numbers that sum to "
                 f"one. Received: head_weights={head_weights}"
             )
-        heads = self.get_layer("heads")
+        heads = self.head_layer
         folded = heads.single_head()
         model = keras.Model(self.input, folded(*self._head_inputs()), name=self.name)
         heads.fold_into(folded, weights)
         return model
+
+    def with_num_heads(self, num_heads):
+        """A copy of this network; of one head it makes several equal ones.
+
+        Nothing is shared. The heads of all stages are copies of the one that is there,
+        and a `SupervisedAttention` heeds only the first of them: every head image is
+        the image of this network. Layers that are frozen by themselves are not frozen
+        in the copy.
+
+        Args:
+            num_heads: number of heads K.
+
+        Returns:
+            A network of this class.
+
+        Raises:
+            ValueError: this network has several heads, but not `num_heads`.
+        """
+        if self.num_heads not in (1, num_heads):
+            raise ValueError(
+                f"`num_heads` must be {self.num_heads}, the number that this network "
+                f"has, as it is not one. Received: num_heads={num_heads}"
+            )
+        network = type(self)(**{**self.get_config(), "num_heads": num_heads})
+        for layer in self.layers:
+            if not layer.weights:
+                continue
+            copy = network.get_layer(layer.name)
+            if num_heads != self.num_heads and hasattr(copy, "copy_single_head"):
+                copy.copy_single_head(layer)
+            else:
+                copy.set_weights(layer.get_weights())
+        return network
 
     def get_config(self):
         return {"name": self.name, "trainable": self.trainable}

@@ -74,7 +74,7 @@ class DeadHeadReset(keras.callbacks.Callback):
     def _reset(self, head, source, num_heads, random):
         optimizer = self.model.optimizer
         optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-        for weight in self.model.network.get_layer("heads").conv.weights:
+        for weight in self.model.network.head_layer.conv.weights:
             for variable in [weight, *_slots(optimizer, weight)]:
                 values = np.array(ops.convert_to_numpy(variable))
                 heads = values.reshape(*values.shape[:-1], num_heads, -1)

@@ -1,0 +1,275 @@
+"""MAXIM's spatial mixing: gated perceptrons over the pixels of blocks and of grids."""
+
+import keras
+from keras import ops
+
+from keras_mhdeblur.layers.channel_normalization import ChannelNormalization
+from keras_mhdeblur.layers.static_shapes import reshape
+
+# MAXIM, arXiv 2201.02973. Some of its features have variances below 1e-6.
+EPSILON = 1e-6
+
+
+class Branch(keras.layers.Layer):
+    """Base of MAXIM's blocks that keep the shape (B, H, W, C) of their input."""
+
+    def norm(self, name):
+        """A `ChannelNormalization` with MAXIM's epsilon."""
+        return ChannelNormalization(epsilon=EPSILON, dtype=self.dtype_policy, name=name)
+
+    def dense(self, units, name, initializer="small"):
+        """A dense layer over channels, for `project`."""
+        if initializer == "small":
+            initializer = keras.initializers.RandomNormal(stddev=0.02)
+        return keras.layers.Dense(
+            units, kernel_initializer=initializer, dtype=self.dtype_policy, name=name
+        )
+
+    def compute_output_shape(self, x_shape):
+        return x_shape
+
+
+def project(dense, x, norm=None, part=slice(None)):
+    """A dense layer over channels, (B, H, W, C) to (B, H, W, units).
+
+    The scale and shift of a norm before it go into its kernel and bias.
+
+    Args:
+        dense: built `keras.layers.Dense`, or `Conv2D` of kernel size 1.
+        x: features, or with `norm` what `norm.standardize` made of them.
+        norm: `ChannelNormalization` before the layer, or None.
+        part: slice of the output channels: they are computed in parts where they are
+            used in parts.
+    """
+    dtype = dense.compute_dtype
+    kernel = ops.cast(dense.kernel, "float32")
+    kernel = ops.reshape(kernel, kernel.shape[-2:])[:, part]
+    bias = ops.cast(dense.bias, "float32")[part]
+    if norm is not None:
+        bias = bias + ops.matmul(norm.beta, kernel)
+        kernel = kernel * norm.gamma[:, None]
+    return product(ops.cast(x, dtype), ops.cast(kernel, dtype)) + ops.cast(bias, dtype)
+
+
+def product(x, kernel):
+    """(B, H, W, C) times (C, D): a 1x1 convolution, the fastest form on every runtime.
+
+    `ops.matmul` of more than two axes reshapes, which LiteRT copies.
+    """
+    return ops.conv(x, kernel[None, None])
+
+
+def gelu(x):
+    """GELU in its tanh form, which MAXIM uses."""
+    return ops.gelu(x, approximate=True)
+
+
+def halves(x, dense, norm):
+    """Both halves of GELU(dense(norm(x))), computed one by one."""
+    standardized = norm.standardize(x)
+    half = dense.units // 2
+    return [
+        gelu(project(dense, standardized, norm, part))
+        for part in (slice(half), slice(half, None))
+    ]
+
+
+@keras.saving.register_keras_serializable(package="keras_mhdeblur")
+class TokenMixing(keras.layers.Layer):
+    """A dense layer over side * side pixels, the same for all channels.
+
+    "block" mixes the pixels of every block of side x side pixels. "grid" divides the
+    whole image into side x side cells and mixes the pixels that have the same place
+    in their cells: they are H / side rows and W / side columns apart.
+    Source: MAXIM, arXiv 2201.02973, section 3.2.
+
+    Input and output: (B, H, W, C); H and W are multiples of `side`.
+
+    Args:
+        side: side b of blocks, or number g of cells along a side.
+        axis: "block" or "grid".
+        bias: initial value of the bias, one number for each pixel of a block or
+            each cell.
+
+    Raises:
+        ValueError: `side` is less than 2, or `axis` neither.
+    """
+
+    def __init__(self, side, axis, bias=0.0, **kwargs):
+        super().__init__(**kwargs)
+        if side < 2:
+            raise ValueError(f"`side` must be at least 2. Received: side={side}")
+        if axis not in ("block", "grid"):
+            raise ValueError(
+                f'`axis` must be "block" or "grid". Received: axis={axis!r}'
+            )
+        self.side = side
+        self.axis = axis
+        self.initial_bias = bias
+
+    def build(self, input_shape):
+        tokens = self.side**2
+        normal = keras.initializers.RandomNormal(stddev=0.02)
+        constant = keras.initializers.Constant(self.initial_bias)
+        self.kernel = self.add_weight((tokens, tokens), normal, name="kernel")
+        self.bias = self.add_weight((tokens,), constant, name="bias")
+
+    def call(self, x, offset=0.0):
+        """The mixed features plus a number, which goes into the bias."""
+        mix = self._mix_blocks if self.axis == "block" else self._mix_grid
+        kernel = ops.cast(ops.transpose(self.kernel), x.dtype)
+        bias = ops.cast(self.bias + offset, x.dtype)[:, None]
+        return mix(x, lambda tokens: ops.matmul(kernel, tokens) + bias)
+
+    def _mix_blocks(self, x, mix):
+        side, channels = self.side, x.shape[-1]
+        # The channels of a block are (row, column, channel): tokens in their order.
+        x = ops.nn.space_to_depth(x, side)
+        rows, columns = ops.shape(x)[1:3]
+        x = mix(ops.reshape(x, (-1, side**2, channels)))
+        x = reshape(x, (-1, rows, columns, side**2 * channels))
+        return ops.nn.depth_to_space(x, side)
+
+    def _mix_grid(self, x, mix):
+        side, channels = self.side, x.shape[-1]
+        batch, height, width = ops.shape(x)[:3]
+        # Sizes of cells are read off a tensor, see `static_shapes`.
+        rows, columns = ops.shape(x[:, ::side, ::side])[1:3]
+        x = reshape(x, (-1, rows, side, columns, channels))
+        x = ops.transpose(x, (0, 2, 1, 3, 4))
+        # All that is not a cell is one long axis: one product for the whole image.
+        x = mix(reshape(x, (batch, side**2, -1)))
+        x = reshape(x, (-1, side, rows, columns, channels))
+        x = ops.transpose(x, (0, 2, 1, 3, 4))
+        return reshape(x, (-1, height, width, channels))
+
+    def compute_output_shape(self, x_shape):
+        return x_shape
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "side": self.side,
+            "axis": self.axis,
+            "bias": self.initial_bias,
+        }
+
+
+@keras.saving.register_keras_serializable(package="keras_mhdeblur")
+class GatedMLP(Branch):
+    """A residual gated perceptron whose gate mixes pixels (gMLP, arXiv 2105.08050).
+
+    GELU of a dense layer makes u and v; x + dense(u * (mixing(norm(v)) + 1)).
+
+    Input and output: (B, H, W, C).
+
+    Args:
+        side, axis: see `TokenMixing`.
+    """
+
+    def __init__(self, side, axis, **kwargs):
+        super().__init__(**kwargs)
+        self.side = side
+        self.axis = axis
+
+    def build(self, input_shape):
+        channels = input_shape[-1]
+        self.norm_in = self.norm("norm_in")
+        self.project_in = self.dense(2 * channels, "project_in")
+        self.norm_gate = self.norm("norm_gate")
+        self.mixing = TokenMixing(
+            self.side, self.axis, dtype=self.dtype_policy, name="mixing"
+        )
+        self.project_out = self.dense(channels, "project_out")
+        for layer in (
+            self.norm_in,
+            self.project_in,
+            self.norm_gate,
+            self.mixing,
+            self.project_out,
+        ):
+            layer.build(input_shape)
+
+    def call(self, x):
+        u, v = halves(x, self.project_in, self.norm_in)
+        gate = self.mixing(self.norm_gate(v), offset=1.0)
+        return x + project(self.project_out, u * gate)
+
+    def get_config(self):
+        return {**super().get_config(), "side": self.side, "axis": self.axis}
+
+
+@keras.saving.register_keras_serializable(package="keras_mhdeblur")
+class MultiAxisBlock(Branch):
+    """A grid `GatedMLP` on half of the channels, a block one on the other half.
+
+    Source: MAXIM, arXiv 2201.02973, figure 2c.
+
+    Input and output: (B, H, W, C).
+
+    Args:
+        side: see `TokenMixing`.
+    """
+
+    def __init__(self, side, **kwargs):
+        super().__init__(**kwargs)
+        self.side = side
+
+    def build(self, input_shape):
+        channels = input_shape[-1]
+        self.norm_in = self.norm("norm_in")
+        self.project_in = self.dense(2 * channels, "project_in")
+        self.grid, self.block = (
+            GatedMLP(self.side, axis, dtype=self.dtype_policy, name=axis)
+            for axis in ("grid", "block")
+        )
+        self.project_out = self.dense(channels, "project_out")
+        for layer in (self.norm_in, self.project_in, self.grid, self.block):
+            layer.build(input_shape)
+        self.project_out.build((*input_shape[:-1], 2 * channels))
+
+    def call(self, x):
+        u, v = halves(x, self.project_in, self.norm_in)
+        y = ops.concatenate([self.grid(u), self.block(v)], axis=-1)
+        return project(self.project_out, y) + x
+
+    def get_config(self):
+        return {**super().get_config(), "side": self.side}
+
+
+@keras.saving.register_keras_serializable(package="keras_mhdeblur")
+class SpatialGatingWeights(Branch):
+    """Gates made of features by mixing pixels of the grid and of blocks.
+
+    Source: MAXIM, arXiv 2201.02973, figure 3 (GetSpatialGatingWeights).
+
+    Input and output: (B, H, W, C).
+
+    Args:
+        side: see `TokenMixing`.
+    """
+
+    def __init__(self, side, **kwargs):
+        super().__init__(**kwargs)
+        self.side = side
+
+    def build(self, input_shape):
+        channels = input_shape[-1]
+        self.norm_in = self.norm("norm_in")
+        self.project_in = self.dense(2 * channels, "project_in")
+        self.grid, self.block = (
+            TokenMixing(self.side, axis, 1.0, dtype=self.dtype_policy, name=axis)
+            for axis in ("grid", "block")
+        )
+        self.project_out = self.dense(channels, "project_out")
+        for layer in (self.norm_in, self.project_in, self.grid, self.block):
+            layer.build(input_shape)
+        self.project_out.build((*input_shape[:-1], 2 * channels))
+
+    def call(self, x):
+        u, v = halves(x, self.project_in, self.norm_in)
+        y = ops.concatenate([self.grid(u), self.block(v)], axis=-1)
+        return project(self.project_out, y)
+
+    def get_config(self):
+        return {**super().get_config(), "side": self.side}
