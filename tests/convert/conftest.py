@@ -10,6 +10,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from keras_mhdeblur.networks import MAXIM
+from keras_mhdeblur.networks.maxim.official_names import maxim_entries
+
 STORAGES = {
     "float64": "DoubleStorage",
     "float32": "FloatStorage",
@@ -140,6 +143,33 @@ def write_safetensors(path, state, **changes):
     text = json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", len(text)) + text + data)
     return path
+
+
+@pytest.fixture(scope="session")
+def tiny_maxim():
+    """(MAXIM of random weights, these by their Flax names in Flax' layout)."""
+    network = MAXIM(
+        width=4,
+        stages=1,
+        num_groups=1,
+        num_bottlenecks=1,
+        sides=(4, 4, 2),
+        bottleneck_side=2,
+        num_heads=1,
+    )
+    rng = np.random.default_rng(0)
+    state = {}
+    for name, (variable, _) in maxim_entries(network).items():
+        value = 0.2 * rng.standard_normal(variable.shape).astype("float32")
+        variable.assign(value)
+        transposed = "/ConvTranspose_0/kernel" in name
+        state[name] = mirrored(value) if transposed else value
+    return network, state
+
+
+def mirrored(kernel):
+    """A transposed convolution's kernel of Keras and TensorFlow in Flax' layout."""
+    return kernel[::-1, ::-1].transpose(0, 1, 3, 2)
 
 
 @pytest.fixture(scope="session")

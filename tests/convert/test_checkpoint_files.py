@@ -375,5 +375,4 @@ def test_other_files(tmp_path, data, expected):
 def test_no_file(tmp_path):
     with pytest.raises(FileNotFoundError):
         read_state_dict(tmp_path / "none.pth")
-    with pytest.raises(IsADirectoryError):
-        read_state_dict(tmp_path)
+    assert "The folder holds no model of TensorFlow.js" in refusal(tmp_path)
