@@ -12,7 +12,14 @@ import tempfile
 import warnings
 from pathlib import Path
 
-DEFAULT_PRESET = "nafnet_mh_c"
+# Names for the choice between seconds and sharpness: preset, and stages of its network
+# where it ends before the last one.
+QUALITIES = {
+    "fast": ("nafnet_mh_c", None),
+    "good": ("maxim_mh_c", 1),
+    "best": ("maxim_mh_c", None),
+}
+DEFAULT_QUALITY = "good"
 
 
 class UsageError(Exception):
@@ -56,10 +63,33 @@ def _standard_error_to(file):
 
 def add_preset_option(add):
     add(
-        "--preset",
-        default=DEFAULT_PRESET,
-        help="built-in name, folder or hf://user/repo (default: %(default)s)",
+        "--quality",
+        choices=tuple(QUALITIES),
+        help="nafnet_mh_c, maxim_mh_c after one stage, or maxim_mh_c after two stages "
+        f"(default: {DEFAULT_QUALITY})",
     )
+    add("--preset", help="in place of it: built-in name, folder or hf://user/repo")
+    add_stages_option(add)
+
+
+def add_stages_option(add):
+    add(
+        "--stages",
+        type=positive,
+        metavar="N",
+        help="stages after which the preset's network ends, of MAXIM (default: all)",
+    )
+
+
+def chosen_preset(options):
+    """Name and stages of the preset that the options of `add_preset_option` choose."""
+    if options.preset is None:
+        if options.stages is not None:
+            raise UsageError("--stages needs --preset; --quality has stages of its own")
+        return QUALITIES[options.quality or DEFAULT_QUALITY]
+    if options.quality is not None:
+        raise UsageError("--quality and --preset are two names for one choice")
+    return options.preset, options.stages
 
 
 @contextlib.contextmanager
@@ -101,11 +131,12 @@ def make_output_folder(path):
         raise UsageError(f"--output {path}: {error.strerror}") from None
 
 
-def load_preset(preset, option="--preset"):
+def load_preset(preset, option="--preset", stages=None):
     with quiet_import():
         from keras_mhdeblur.presets import from_preset
+    overrides = {} if stages is None else {"stages": stages}
     try:
-        return from_preset(preset)
+        return from_preset(preset, **overrides)
     except (ValueError, OSError) as error:
         raise UsageError(f"{option} {preset}: {one_line(error)}") from None
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from .common import (
     UsageError,
     add_preset_option,
+    chosen_preset,
     load_preset,
     quiet_import,
     recipe_path,
@@ -81,7 +82,8 @@ def _evaluate(options):
         from keras_mhdeblur.evaluation import evaluate
         from keras_mhdeblur.images import write_atomically
 
-    model = load_preset(options.preset)
+    options.preset, options.stages = chosen_preset(options)
+    model = load_preset(options.preset, stages=options.stages)
     baseline = None
     if options.baseline:
         baseline = load_preset(options.baseline, "--baseline")
@@ -103,7 +105,7 @@ def _evaluate(options):
         message = message.replace(" (`skip_broken=True` leaves them out)", "")
         raise UsageError(message) from None
     rows = scores.pop("per_image")
-    scores = {"preset": options.preset, **scores}
+    scores = {"preset": options.preset, "stages": options.stages, **scores}
     if baseline is not None:
         scores["baseline"] = {"preset": options.baseline, **scores["baseline"]}
     print(_score_table(scores))
@@ -176,8 +178,11 @@ def _score_table(scores):
         for label, row in _image_rows(baseline).items():
             rows[f"baseline {label}"] = row
     width = max(len(label) for label in rows) + 2
+    name = scores["preset"]
+    if scores["stages"] is not None:
+        name += f" after stage {scores['stages']}"
     lines = [
-        "{preset}, {images} images, protocol {protocol[name]}".format(**scores),
+        f"{name}, {scores['images']} images, protocol {scores['protocol']['name']}",
         " " * width
         + " PSNR dB    gain"
         + "".join(f"{_SSIM_TITLES[k]:>11}" for k in keys),

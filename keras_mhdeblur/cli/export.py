@@ -5,6 +5,7 @@ import sys
 
 from .common import (
     UsageError,
+    add_stages_option,
     load_preset,
     local_statistics,
     one_line,
@@ -29,6 +30,7 @@ def add_parser(commands):
     )
     add = parser.add_argument
     add("preset", metavar="PRESET", help="built-in name, folder or hf://user/repo")
+    add_stages_option(add)
     add(
         "--format",
         required=True,
@@ -139,7 +141,7 @@ def _export(options):
         "photo": options.photo,
         "representative_data": _representative(options.representative),
     }
-    model = load_preset(options.preset, "PRESET")
+    model = load_preset(options.preset, "PRESET", options.stages)
     print(f"Exporting {options.preset} to {options.format} ...", file=sys.stderr)
     problem = None
     with quiet_import():

@@ -4,7 +4,13 @@ import io
 import json
 from pathlib import Path
 
-from .common import UsageError, add_preset_option, load_preset, quiet_import
+from .common import (
+    UsageError,
+    add_preset_option,
+    chosen_preset,
+    load_preset,
+    quiet_import,
+)
 
 
 def add_parser(commands):
@@ -68,7 +74,8 @@ def _heatmap(options):
             raise UsageError(
                 f"{path} has {sizes[0]} pixels, the blurry photo {sizes[1]}"
             )
-    model = load_preset(options.preset)
+    options.preset, options.stages = chosen_preset(options)
+    model = load_preset(options.preset, stages=options.stages)
     if model.num_hypotheses < 2:
         raise UsageError(f"--preset {options.preset} has one head: nothing to disagree")
     maps = []
@@ -91,7 +98,8 @@ def _heatmap(options):
 def _differences(options):
     figures = _import_figures(options.output)
     image = _read(options.photo)
-    model = load_preset(options.preset)
+    options.preset, options.stages = chosen_preset(options)
+    model = load_preset(options.preset, stages=options.stages)
     if model.num_heads < 2:
         raise UsageError(f"--preset {options.preset} has one head: no difference")
     if model.combine_heads == "axes":

@@ -10,6 +10,7 @@ from pathlib import Path
 from .common import (
     UsageError,
     add_preset_option,
+    chosen_preset,
     load_preset,
     local_statistics,
     make_output_folder,
@@ -291,26 +292,27 @@ def _load(options):
 
 
 def _load_engine(options):
+    preset, stages = chosen_preset(options)
     keras_engine = {"engine": "keras", "local_statistics": options.local_statistics}
     if options.engine == "keras":
-        return load_preset(options.preset), keras_engine
+        return load_preset(preset, stages=stages), keras_engine
 
     from keras_mhdeblur.presets import litert
 
     if not litert.litert_installed():
         if options.engine == "litert":
             raise UsageError("--engine litert needs `pip install ai-edge-litert`")
-        return load_preset(options.preset), keras_engine
+        return load_preset(preset, stages=stages), keras_engine
     try:
         with quiet_import():  # LiteRT says which delegate it has created
-            model = litert.litert_from_preset(options.preset, options.local_statistics)
+            model = litert.litert_from_preset(preset, options.local_statistics, stages)
     except ValueError as error:  # a damaged preset, or a damaged LiteRT file
-        raise UsageError(f"--preset {options.preset}: {one_line(error)}") from None
+        raise UsageError(f"--preset {preset}: {one_line(error)}") from None
     if model is not None:
         return model, {}
-    model = load_preset(options.preset)
+    model = load_preset(preset, stages=stages)
     print(
-        f"Exporting {options.preset} to LiteRT, once for this machine ...",
+        f"Exporting {preset} to LiteRT, once for this machine ...",
         file=sys.stderr,
     )
     try:

@@ -31,8 +31,10 @@ class KerasEngine:
     read the model's weights at every call, so training in between is seen.
 
     Attributes:
-        multiple: what tiles begin and end at multiples of: what the network pads
-            images to, and windows that it cuts them into.
+        multiple: what sizes of tiles are multiples of: what the network pads images
+            to, and windows that it cuts them into.
+        alignment: what tiles begin at multiples of.
+        tile_size: see `RestorationNetwork`.
         bytes_per_pixel: estimate of the network's peak memory.
         context: pixels of a tile's border that only serve those further inside.
     """
@@ -63,7 +65,8 @@ class KerasEngine:
 
     def __init__(self, network, local_statistics=None):
         self.network = network
-        self.context = context_of(local_statistics)
+        self.tile_size = getattr(network, "tile_size", None)
+        self.context = context_of(local_statistics, self.tile_size)
         constant, slope = _PEAK_BYTES.get(type(network).__name__, (2500, 0))
         self.bytes_per_pixel = constant + slope * getattr(network, "width", 0)
         self.multiple = math.lcm(
@@ -75,6 +78,7 @@ class KerasEngine:
             # Tiles have the windows that the image has.
             *(getattr(network, "attention_window", None) or ()),
         )
+        self.alignment = self.multiple if self.tile_size is None else 1
         self._heads = self._folded = None
         # All folded images share one traced network; `_current` is whose weights it
         # has.

@@ -19,7 +19,7 @@ class LiteRTModel:
         path: file that `export.to_litert(model, path, output="heads")` wrote.
         num_heads, combine_heads, select, best_pair, adaptive_weights: of the model, see
             `Deblurrer`.
-        multiple: what tiles begin and end at multiples of, see `KerasEngine`.
+        multiple, tile_size: see `KerasEngine`.
         bytes_per_pixel: peak memory that it takes.
         local_statistics: with which it was exported.
 
@@ -36,6 +36,7 @@ class LiteRTModel:
         combine_heads,
         multiple,
         bytes_per_pixel,
+        tile_size=None,
         local_statistics=None,
         select="mean",
         best_pair=None,
@@ -52,7 +53,9 @@ class LiteRTModel:
         self.combine_heads = combine_heads
         self.multiple = multiple
         self.bytes_per_pixel = bytes_per_pixel
-        self.context = context_of(local_statistics)
+        self.tile_size = tile_size
+        self.alignment = multiple if tile_size is None else 1
+        self.context = context_of(local_statistics, tile_size)
         self.select = plain(select)
         self.best_pair = plain(best_pair)
         self.adaptive_weights = plain(adaptive_weights)

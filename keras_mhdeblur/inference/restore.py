@@ -55,7 +55,9 @@ def restore(
             cost what a network with a single head costs.
         tile: "auto", tile size in pixels, or None: the whole image at once. Tiles
             overlap by twice the size of the training crops and are blended; those
-            below 4 to 5 times that size overlap less, and seams may show.
+            below 4 to 5 times that size overlap less, and seams may show. Those of a
+            network with a `tile_size` (MAXIM) overlap by 64 pixels at least, and
+            "auto" takes the same ones whatever the memory, as long as they fit.
         memory_limit_mb: the memory in MB that may be taken beside the image, by an
             estimate, for "auto": by the runtime, the network's activations, the tiles
             that are blended, the result and, with `hypotheses`, the head images (12
@@ -117,7 +119,7 @@ def restore(
         tile, shape, runner, for_tiles, 1 if single else model.num_heads
     )
     rows, columns = (
-        tiling.spans(length, size, runner.multiple, runner.context)
+        tiling.spans(length, size, runner.alignment, runner.context)
         for length, size in zip(shape, sizes)
     )
     count = len(photos) * len(rows) * len(columns)

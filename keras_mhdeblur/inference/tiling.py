@@ -14,7 +14,7 @@ FADE = 64
 _BAND_BYTES = 8
 
 
-def context_of(local_statistics):
+def context_of(local_statistics, tile_size=None):
     """Pixels of a tile's border that only serve the pixels further inside.
 
     Without them a seam would show: convolutions and local statistics are others where
@@ -24,7 +24,11 @@ def context_of(local_statistics):
     Args:
         local_statistics: size of the training crops in pixels, one number or (height,
             width); None for global statistics, which differ from tile to tile anyway.
+        tile_size: of the network, see `RestorationNetwork`. Where it is given, every
+            pixel depends on its whole tile, and no border would help.
     """
+    if tile_size is not None:
+        return 0
     return FADE if local_statistics is None else int(np.max(local_statistics))
 
 
@@ -33,10 +37,11 @@ def tile_shape(tile, shape, engine, memory, num_images):
 
     Args:
         tile: None (the whole image at once), a number of pixels, or "auto": of the
-            tiles that fit into memory those with the fewest pixels in all.
+            tiles that fit into memory, and are no larger than the engine's
+            `tile_size`, those with the fewest pixels in all.
         shape: (H, W) of the image.
         engine: what computes: its `multiple`, which the network pads to, its `context`,
-            and `bytes_per_pixel`, which its activations take.
+            its `tile_size` or None, and `bytes_per_pixel`, which its activations take.
         memory: bytes for the network's activations and for the band of tiles that are
             blended, for "auto". The smallest tiles may take more.
         num_images: images per tile that are blended.
@@ -52,7 +57,9 @@ def tile_shape(tile, shape, engine, memory, num_images):
         return shape
     if isinstance(tile, str) and tile == "auto":
         band = 3 * num_images * _BAND_BYTES
-        if math.prod(shape) * (engine.bytes_per_pixel + band) <= memory:
+        largest = engine.tile_size or math.inf
+        whole = math.prod(shape) * (engine.bytes_per_pixel + band) <= memory
+        if whole and max(shape) <= largest:
             return shape
         grids = list(
             itertools.product(*(_divisions(length, engine) for length in shape))
@@ -60,6 +67,7 @@ def tile_shape(tile, shape, engine, memory, num_images):
         fitting = [
             (rows * height * columns * width, (height, width))
             for (rows, height), (columns, width) in grids
+            if max(height, width) <= largest
             if height * (width * engine.bytes_per_pixel + shape[1] * band) <= memory
         ]
         if fitting:
@@ -98,8 +106,9 @@ def spans(size, tile, multiple, context):
     """Start and stop of the tiles along one axis of an image.
 
     Tiles begin at multiples of `multiple`, so that the network's down-sampling grid
-    lies as in the whole image, overlap by `2 * context + FADE` pixels or more (less for
-    tiles under twice that), and end with the image.
+    lies as in the whole image (1: anywhere, and all are of one size), overlap by
+    `2 * context + FADE` pixels or more (less for tiles under twice that), and end with
+    the image.
     """
     if tile >= size:
         return [(0, size)]

@@ -27,6 +27,9 @@ class RestorationNetwork(keras.Model):
 
     # Which pairs of heads the hypotheses average, see `combination.pair_indices`.
     combination = True
+    # Largest side in pixels of the tiles that photos are restored in; None where a
+    # photo is best restored as a whole, and memory alone limits tiles.
+    tile_size = None
 
     def __init__(
         self,

@@ -9,11 +9,14 @@ METADATA = "metadata.json"
 WEIGHTS = "model.weights.h5"
 LITERT = "model.tflite"
 LITERT_REPORT = "model.tflite.json"
+# Of the network that ends after fewer stages, see `at_stages`.
+LITERT_STAGES = {1: "model.stages_1.tflite", 2: "model.stages_2.tflite"}
 CARD = "README.md"
 RECIPE = "recipe.yaml"
 RESULTS = "results.json"
 FILES = (
     *(CONFIG, METADATA, WEIGHTS, LITERT, LITERT_REPORT),
+    *(name + end for name in LITERT_STAGES.values() for end in ("", ".json")),
     *(CARD, RECIPE, RESULTS),
 )
 # What people edit by hand; the other files change with the model only.
@@ -54,6 +57,30 @@ def read_metadata(folder, name):
             f"Received: folder={str(folder)!r}"
         )
     return metadata
+
+
+def at_stages(metadata, stages):
+    """Metadata of a preset whose network ends after some of its stages.
+
+    Args:
+        metadata: the preset's metadata. Its entry "stages" maps numbers of stages, as
+            text, to what is different then: "select", "best_pair", "adaptive_weights",
+            "fingerprint", "litert", "scores" and "cost".
+        stages: number of stages; None for all.
+
+    Returns:
+        A dict, with "litert_file", the name of the LiteRT file that it is about.
+    """
+    if stages is None:
+        return {**metadata, "litert_file": LITERT}
+    others = metadata.get("stages")
+    other = others.get(str(stages)) if isinstance(others, dict) else None
+    own = ("select", "best_pair", "adaptive_weights", "fingerprint", "litert")
+    return {
+        **{key: value for key, value in metadata.items() if key not in own},
+        **(other if isinstance(other, dict) else {}),
+        "litert_file": LITERT_STAGES.get(stages),
+    }
 
 
 def read_json(folder, file, name):

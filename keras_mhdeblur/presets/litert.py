@@ -16,16 +16,16 @@ import platformdirs
 from keras_mhdeblur.inference.litert_model import LiteRTModel
 from keras_mhdeblur.inference.selection import head_weights
 from keras_mhdeblur.presets.files import (
-    LITERT,
     METADATA,
     PresetError,
+    at_stages,
     read_metadata,
     verify,
 )
 from keras_mhdeblur.presets.zoo import builtin_presets, find_preset
 
 # Changes when files in the caches of users would no longer be right.
-_FORMAT = 3
+_FORMAT = 4
 # LiteRT's peak memory per pixel against Keras': 1079 to 730 bytes with `nafnet_mh_c`,
 # the same from 0.3 to 2.6 megapixels.
 _MEMORY = 1.5
@@ -36,12 +36,13 @@ def litert_installed():
     return importlib.util.find_spec("ai_edge_litert") is not None
 
 
-def litert_from_preset(name, local_statistics="model"):
+def litert_from_preset(name, local_statistics="model", stages=None):
     """The LiteRT file of a preset, where there is one already.
 
     Args:
         name: as for `from_preset`.
         local_statistics: as for `restore`.
+        stages: number of stages that the network ends after; None for all.
 
     Returns:
         `LiteRTModel`; None where there is none or a damaged one in the cache:
@@ -51,13 +52,15 @@ def litert_from_preset(name, local_statistics="model"):
         PresetError: the preset does not exist, cannot be reached or is damaged.
     """
     folder = find_preset(name)
-    metadata = read_metadata(folder, str(name))
+    metadata = at_stages(read_metadata(folder, str(name)), stages)
     if local_statistics == "model":
         local_statistics = metadata.get("local_statistics")
     known = metadata.get("fingerprint")
     bundled = _is_bundled(metadata, known, local_statistics)
     if bundled:
         file, facts = _bundled(folder, metadata, str(name))
+    elif known is None:
+        return None
     else:
         file, facts = _cached(_cache_path(known, local_statistics))
     if file is None:
@@ -74,7 +77,7 @@ def litert_from_preset(name, local_statistics="model"):
         if not bundled:
             return None
         raise PresetError(
-            f"Preset {str(name)!r}: {LITERT} and {METADATA} make no model: {error} "
+            f"Preset {str(name)!r}: {file.name} and {METADATA} make no model: {error} "
             f"Received: folder={str(folder)!r}"
         ) from error
     return model
@@ -103,8 +106,10 @@ def litert_of(model, local_statistics="model", make=True):
         return None
     for name, folder in builtin_presets().items():
         metadata = read_metadata(folder, name)
-        if _is_bundled(metadata, known, local_statistics):
-            return _shared(*_bundled(folder, metadata, name), local_statistics)
+        for stages in (None, *map(int, metadata.get("stages", {}))):
+            variant = at_stages(metadata, stages)
+            if _is_bundled(variant, known, local_statistics):
+                return _shared(*_bundled(folder, variant, name), local_statistics)
     path = _cache_path(known, local_statistics)
     try:
         found = _shared(*_cached(path), local_statistics)
@@ -156,12 +161,13 @@ def export_heads(model, path, local_statistics, weights):
         "combine_heads": model.combine_heads,
         "multiple": engine.multiple,
         "bytes_per_pixel": _MEMORY * engine.bytes_per_pixel,
+        "tile_size": engine.tile_size,
     }
 
 
 def _is_bundled(metadata, known, local_statistics):
     return (
-        LITERT in metadata["files"]
+        metadata["litert_file"] in metadata["files"]
         and metadata.get("fingerprint") == known
         and metadata.get("local_statistics") == local_statistics
     )
@@ -169,7 +175,8 @@ def _is_bundled(metadata, known, local_statistics):
 
 def _bundled(folder, metadata, name):
     """File and facts."""
-    verify(folder, [LITERT], metadata, name)
+    file = metadata["litert_file"]
+    verify(folder, [file], metadata, name)
     facts = metadata.get("litert")
     # A test image of multiple x multiple pixels must not take all memory.
     limits = {"num_heads": 1000, "multiple": 1000, "bytes_per_pixel": 1e9}
@@ -184,10 +191,10 @@ def _bundled(folder, metadata, name):
     )
     if not possible:
         raise PresetError(
-            f"Preset {name!r}: {METADATA} does not describe {LITERT}. Download or copy "
+            f"Preset {name!r}: {METADATA} does not describe {file}. Download or copy "
             f"it again. Received: litert={facts!r}"
         )
-    return Path(folder) / LITERT, facts
+    return Path(folder) / file, facts
 
 
 def _cached(path):

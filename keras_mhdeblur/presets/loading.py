@@ -15,6 +15,7 @@ from keras_mhdeblur.presets.files import (
     CONFIG,
     WEIGHTS,
     PresetError,
+    at_stages,
     read_json,
     read_metadata,
     verify,
@@ -35,8 +36,8 @@ def from_preset(name, load_weights=True, **overrides):
         load_weights: whether to load the weights; False gives random ones.
         overrides: arguments of the network (`num_heads=5`) or of `Deblurrer`
             (`select="medoid"`, `local_statistics=256`) to use in place of the
-            preset's. Those that change the weights' shapes need
-            `load_weights=False`.
+            preset's. `stages` of MAXIM may be less than the preset's. Others that
+            change the weights' shapes need `load_weights=False`.
 
     Returns:
         A `Deblurrer`, not compiled.
@@ -64,6 +65,14 @@ def from_preset(name, load_weights=True, **overrides):
     config = read_json(folder, CONFIG, name)
     if not load_weights:
         return _build(config, overrides, load_weights, name)
+    stages = _fewer_stages(config, overrides)
+    if stages is not None:
+        overrides.pop("stages")
+        chosen = at_stages(metadata, stages)
+        for key in ("select", "best_pair", "adaptive_weights"):
+            config["config"].pop(key, None)
+            if chosen.get(key) is not None:
+                config["config"][key] = chosen[key]
     path = Path(folder) / WEIGHTS
     with _reading(name):
         found = _weight_shapes(path)
@@ -71,7 +80,20 @@ def from_preset(name, load_weights=True, **overrides):
     with weights_at_most(number=4 * len(found) + 100, size=4 * path.stat().st_size):
         model = _build(config, overrides, load_weights, name)
     _load_weights(model, path, found, overrides, name)
-    return model
+    if stages is None:
+        return model
+    network = model.network.with_stages(stages)
+    return Deblurrer(**{**model.get_config(), "network": network})
+
+
+def _fewer_stages(config, overrides):
+    """The override `stages` where it is less than the preset's; None else."""
+    stages = overrides.get("stages")
+    try:
+        own = config["config"]["network"]["config"]["stages"]
+        return stages if 1 <= stages < own else None
+    except (KeyError, TypeError):  # which `_build` explains
+        return None
 
 
 def _build(config, overrides, load_weights, name):

@@ -16,6 +16,7 @@ from keras_mhdeblur.presets.files import (
     CONFIG,
     FILES,
     LITERT,
+    LITERT_STAGES,
     RECIPE,
     RESULTS,
     WEIGHTS,
@@ -56,6 +57,7 @@ def save_to_preset(
     card=None,
     recipe=None,
     results=None,
+    stages=None,
     **metadata,
 ):
     """Writes a model as a preset folder.
@@ -83,6 +85,10 @@ def save_to_preset(
         card: text of the model card, README.md; written from the above when None.
         recipe: path of the YAML file that trains the model, copied as recipe.yaml.
         results: dict of detailed results, written as results.json.
+        stages: dict from numbers of stages to `Deblurrer`s of `network.with_stages`,
+            which have a `select`, `best_pair` and `adaptive_weights` of their own:
+            what `from_preset(name, stages=1)` gives. `litert` may be their number,
+            to add the LiteRT file of one of them in place of the whole network's.
         metadata: further entries of metadata.json.
 
     Raises:
@@ -128,6 +134,16 @@ def save_to_preset(
         "source": source,
         **metadata,
     }
+    if stages:
+        entries["stages"] = {
+            str(count): {
+                "select": ending.select,
+                "best_pair": ending.best_pair,
+                "adaptive_weights": ending.adaptive_weights,
+                "fingerprint": fingerprint(ending, dtype),
+            }
+            for count, ending in stages.items()
+        }
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".preset-") as scratch:
         new = Path(scratch) / "new"
@@ -135,9 +151,13 @@ def save_to_preset(
         clean = _write_config(model, new)
         _write_weights(clean, new, dtype)
         entries["fingerprint"] = fingerprint(clean, dtype)
-        if litert:
+        if litert is True:
             entries["litert"] = export_heads(
                 clean, new / LITERT, clean.local_statistics, dtype
+            )
+        elif litert:
+            entries["stages"][str(litert)]["litert"] = export_heads(
+                stages[litert], new / LITERT_STAGES[litert], None, dtype
             )
         text = _default_card(folder.name, entries) if card is None else card
         (new / CARD).write_text(text, "utf-8")

@@ -30,7 +30,8 @@ class MAXIM(RestorationNetwork):
     final stage first.
 
     The grid spans the image, so the result at a place depends on the whole image.
-    There are no local statistics (TLC); photos are restored in tiles.
+    There are no local statistics (TLC); larger photos are restored in tiles of
+    `tile_size`, about the size of the training crops, whatever the memory.
 
     Args:
         width: channels of the first level; they double at both lower levels. 32 in the
@@ -59,6 +60,8 @@ class MAXIM(RestorationNetwork):
     heads, stage_1_heads = network(blurry)  # (B, 4, H, W, 3) each
     ```
     """
+
+    tile_size = 384
 
     def __init__(
         self,
