@@ -21,6 +21,7 @@ _PEAK_BYTES = {
     "HINet": (0, 31),
     "MPRNet": (0, 80),
     "XYDeblur": (0, 45),
+    "MAXIM": (0, 85),
 }
 
 

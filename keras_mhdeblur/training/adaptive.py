@@ -17,7 +17,13 @@ _SMALLEST_SCALE = 0.01
 
 
 def fit_adaptive_weights(
-    model, dataset, patches=4096, caution=0.5, epochs=60, shrinkage=0.5
+    model,
+    dataset,
+    patches=4096,
+    caution=0.5,
+    epochs=60,
+    shrinkage=0.5,
+    patch_size=None,
 ):
     """Finds with which weights the heads' mean is nearest to the labels.
 
@@ -38,6 +44,9 @@ def fit_adaptive_weights(
         shrinkage: how far, from 0 to 1, the function is drawn towards 0, that is the
             weights towards equal ones. Photos differ from patches: half of what is
             fitted restores them better, above all those that would become worse.
+        patch_size: side in pixels of the patches that images are cut into after the
+            network has seen them whole; None: they are patches already. For networks
+            that need larger ones than 128x128, as MAXIM does.
 
     Returns:
         Tuple of K tuples of floats, the `adaptive_weights` of `Deblurrer`.
@@ -62,11 +71,9 @@ def fit_adaptive_weights(
         raise ValueError(
             f"`shrinkage` must be from 0 to 1. Received: shrinkage={shrinkage}"
         )
-    engine = model.inference_engine()
-    pairs = ((x, y) for batch in dataset for x, y in zip(*map(np.asarray, batch)))
+    found = _restored_patches(model.inference_engine(), dataset, patch_size)
     values, errors = [], []
-    for blurry, sharp in itertools.islice(pairs, patches):
-        heads = engine.heads(blurry)
+    for heads, blurry, sharp in itertools.islice(found, patches):
         values.append(adaptive.features(heads, blurry, reach=None)[0, 0])
         differences = np.stack([*heads, blurry]).reshape(len(heads) + 1, -1)
         differences = differences - sharp.reshape(1, -1)
@@ -94,6 +101,20 @@ def fit_adaptive_weights(
     kernel = kernel.T / scale
     coefficients = (1 - shrinkage) * np.column_stack([kernel, bias - kernel @ mean])
     return tuple(tuple(float(f"{c:.6g}") for c in row) for row in coefficients)
+
+
+def _restored_patches(engine, dataset, patch_size):
+    """Yields head images (K, h, w, C), blurry and sharp image (h, w, C) of patches."""
+    pairs = ((x, y) for batch in dataset for x, y in zip(*map(np.asarray, batch)))
+    for blurry, sharp in pairs:
+        heads = engine.heads(blurry)
+        places = []
+        for size in blurry.shape[:2]:
+            step = patch_size or size
+            starts = range(0, size - step + 1, step)
+            places.append([slice(start, start + step) for start in starts])
+        for place in itertools.product(*places):
+            yield heads[:, *place], blurry[place], sharp[place]
 
 
 class _WeightedMeanLoss(keras.losses.Loss):

@@ -23,7 +23,6 @@ from keras_mhdeblur import data
 
 SIZE = 256
 SHAKE = {
-    "label_jitter": 0.5,
     "num_frames": 24,
     "max_path": 40.0,
     "path_exponent": 1.5,
@@ -61,15 +60,20 @@ def of_pairs(folder, names, count, random):
             yield blur[place], sharp[place]
 
 
-def of_frames(folders, count, lengths, random):
-    """Averages of consecutive frames of video, and one of these frames as label."""
+def of_frames(folders, count, lengths, random, middle=False):
+    """Averages of consecutive frames of video, and one of these frames as label.
+
+    Any of them, as the sharp image of a real pair may be of any moment, or the middle
+    one.
+    """
     frames = [photo(path) for folder in folders for path in sorted(folder.iterdir())]
     for _ in range(count):
         length = int(random.choice(lengths))
         start = int(random.integers(0, len(frames) - length + 1))
         place = next(windows(frames[0].shape, 1, random))
         taken = np.stack([frame[place] for frame in frames[start : start + length]])
-        yield as_bytes(data.blur_from_frames(taken)), taken[random.integers(0, length)]
+        moment = length // 2 if middle else random.integers(0, length)
+        yield as_bytes(data.blur_from_frames(taken)), taken[moment]
 
 
 def of_photos(paths, random, per_photo=1):
@@ -80,11 +84,14 @@ def of_photos(paths, random, per_photo=1):
             yield pixels[place]
 
 
-def shaken(patches, seed):
-    """Camera shake by `data.synthesize_motion_blur`, any moment as label."""
+def shaken(patches, seed, label_jitter=0.0):
+    """Camera shake by `data.synthesize_motion_blur`."""
     for index, patch in enumerate(patches):
         blur, label = data.synthesize_motion_blur(
-            patch[None].astype("float32") / 255, seed + index, **SHAKE
+            patch[None].astype("float32") / 255,
+            seed + index,
+            label_jitter=label_jitter,
+            **SHAKE,
         )
         yield as_bytes(blur[0]), as_bytes(label[0])
 
@@ -121,7 +128,7 @@ def all_crops(folder):
     photos = sorted((folder / "sharp" / "open_photos").glob("*.jpg"))
     # Every photo is in one set; which is not by the alphabet, that is by source.
     photos = [photos[index] for index in random(7).permutation(len(photos))]
-    fit, choose, report = photos[:55], photos[55:75], photos[75:]
+    fit, choose, report = photos[:48], photos[48:68], photos[80:]
 
     def names(path):
         return sorted(file.name for file in (path / "blur").iterdir())
@@ -138,16 +145,16 @@ def all_crops(folder):
                 yield blur[place], sharp[place]
 
     made = {
-        ("fit", "gopro"): of_pairs(official, names(official), 3, random(0)),
+        ("fit", "gopro"): of_pairs(official, names(official), 2, random(0)),
         ("fit", "gopro_half"): of_pairs(half, halves[:18], 1, random(1)),
-        ("fit", "frames"): of_frames(frames, 36, (7, 9, 11, 13, 15), random(2)),
+        ("fit", "frames"): of_frames(frames, 28, (7, 9, 11, 13, 15), random(2)),
         ("fit", "reds"): of_pairs(
-            reds / "train_020", names(reds / "train_020"), 4, random(3)
+            reds / "train_020", names(reds / "train_020"), 3, random(3)
         ),
-        ("fit", "shake"): shaken(of_photos(fit, random(4)), 1000),
+        ("fit", "shake"): shaken(of_photos(fit[:32], random(4)), 1000, 0.25),
         ("fit", "not_blurred"): not_blurred(of_photos(fit[::3], random(5)), random(6)),
         ("choose", "gopro_half"): of_pairs(half, halves[18:], 1, random(10)),
-        ("choose", "frames"): of_frames(others, 20, (7, 9, 11, 13), random(11)),
+        ("choose", "frames"): of_frames(others, 20, (7, 9, 11, 13), random(11), True),
         ("choose", "reds"): of_pairs(
             reds / "train_000", names(reds / "train_000"), 4, random(12)
         ),

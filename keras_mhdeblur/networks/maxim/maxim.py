@@ -222,6 +222,11 @@ class MAXIM(RestorationNetwork):
             trainable=trainable,
         )
 
+        # XLA compiles so many operators for minutes, anew for every image size; on a
+        # CPU they are no faster then. `compile(jit_compile=True)` still does it.
+        if keras.backend.backend() == "tensorflow":
+            self.supports_jit = False
+
         # === Config ===
         self.width = width
         self.stages = stages

@@ -29,26 +29,34 @@ class Branch(keras.layers.Layer):
         return x_shape
 
 
-def project(dense, x, norm=None, part=slice(None)):
+def project(dense, x, norm=None):
     """A dense layer over channels, (B, H, W, C) to (B, H, W, units).
-
-    The scale and shift of a norm before it go into its kernel and bias.
 
     Args:
         dense: built `keras.layers.Dense`, or `Conv2D` of kernel size 1.
         x: features, or with `norm` what `norm.standardize` made of them.
         norm: `ChannelNormalization` before the layer, or None.
-        part: slice of the output channels: they are computed in parts where they are
-            used in parts.
     """
-    dtype = dense.compute_dtype
-    kernel = ops.cast(dense.kernel, "float32")
-    kernel = ops.reshape(kernel, kernel.shape[-2:])[:, part]
-    bias = ops.cast(dense.bias, "float32")[part]
+    kernel, bias = _folded(dense, norm)
+    return _affine(x, kernel, bias, dense.compute_dtype)
+
+
+def _folded(dense, norm):
+    """Kernel (C, units) and bias of a dense layer with a norm's scale and shift."""
+    kernel, bias = dense.kernel, dense.bias
+    if len(kernel.shape) == 4:
+        kernel = kernel[0, 0]
     if norm is not None:
-        bias = bias + ops.matmul(norm.beta, kernel)
+        kernel = ops.cast(kernel, "float32")
+        # A matrix of one row: of a vector, `ops.matmul` makes ten operators.
+        bias = ops.cast(bias, "float32") + ops.matmul(norm.beta[None], kernel)[0]
         kernel = kernel * norm.gamma[:, None]
-    return product(ops.cast(x, dtype), ops.cast(kernel, dtype)) + ops.cast(bias, dtype)
+    return kernel, bias
+
+
+def _affine(x, kernel, bias, dtype):
+    x, kernel, bias = (ops.cast(each, dtype) for each in (x, kernel, bias))
+    return product(x, kernel) + bias
 
 
 def product(x, kernel):
@@ -65,12 +73,12 @@ def gelu(x):
 
 
 def halves(x, dense, norm):
-    """Both halves of GELU(dense(norm(x))), computed one by one."""
-    standardized = norm.standardize(x)
-    half = dense.units // 2
+    """Both halves of GELU(dense(norm(x))), computed one by one: none is copied."""
+    x = norm.standardize(x)
+    kernel, bias = _folded(dense, norm)
     return [
-        gelu(project(dense, standardized, norm, part))
-        for part in (slice(half), slice(half, None))
+        gelu(_affine(x, *part, dense.compute_dtype))
+        for part in zip(ops.split(kernel, 2, axis=1), ops.split(bias, 2))
     ]
 
 
@@ -133,8 +141,10 @@ class TokenMixing(keras.layers.Layer):
     def _mix_grid(self, x, mix):
         side, channels = self.side, x.shape[-1]
         batch, height, width = ops.shape(x)[:3]
-        # Sizes of cells are read off a tensor, see `static_shapes`.
-        rows, columns = ops.shape(x[:, ::side, ::side])[1:3]
+        # Sizes of cells are read off a tensor, see `static_shapes`: its slices begin
+        # behind 0, as OpenVINO (2026.4) takes those that begin at 0 for whole axes.
+        last = side - 1
+        rows, columns = ops.shape(x[:, last::side, last::side])[1:3]
         x = reshape(x, (-1, rows, side, columns, channels))
         x = ops.transpose(x, (0, 2, 1, 3, 4))
         # All that is not a cell is one long axis: one product for the whole image.
