@@ -16,7 +16,8 @@ left, top, width, height = map(int, box)
 inside = np.s_[top : top + height, left : left + width]
 
 before = np.array(Image.open(photo).convert("RGB"))
-result = keras_mhdeblur.from_preset("nafnet_mh_c").restore(before)
+model = keras_mhdeblur.from_preset("maxim_mh_c", stages=1)
+result = model.restore(before)
 uncertainty = heat_map(result.uncertainty[inside])
 panels = [before[inside], result.image[inside], uncertainty[:height]]
 gap = np.full((height, 8, 3), 255, "uint8")

@@ -70,6 +70,8 @@ class Kind:
         others: further arguments, so that none is the default.
         multiple, padding: what it pads images to, and with what.
         loss: a loss that it is published with.
+        centered: whether it pads at all sides, not at the bottom and the right only.
+        gain: of the small network's kernels, so that it changes images by less than 1.
     """
 
     cls: type
@@ -78,11 +80,21 @@ class Kind:
     multiple: int
     padding: str
     loss: keras.losses.Loss
+    centered: bool = False
+    gain: float = 0.9
 
     @property
     def has_statistics(self):
         """Whether there is something that TLC makes local."""
-        return self.cls is not networks.XYDeblur
+        return self.cls not in (networks.XYDeblur, networks.MAXIM)
+
+    def statistics(self, size):
+        """The size of training crops, or None where the network refuses TLC."""
+        return None if self.cls is networks.MAXIM else size
+
+    def to_convert(self, network):
+        """It, or its first stage where converting several takes minutes."""
+        return network.with_stages(1) if self.cls is networks.MAXIM else network
 
     def small(self, **changes):
         """A small network whose weights all have an effect."""
@@ -90,7 +102,7 @@ class Kind:
         for index, weight in enumerate(network.weights):
             noise = keras.random.normal(weight.shape, seed=index)
             if "kernel" in weight.path:
-                weight.assign(0.9 * noise / math.prod(weight.shape[:-1]) ** 0.5)
+                weight.assign(self.gain * noise / math.prod(weight.shape[:-1]) ** 0.5)
             else:
                 weight.assign(weight + 0.3 * noise)
         return network
@@ -157,6 +169,26 @@ KINDS = [
         4,
         "constant",
         losses.MSELoss(),
+    ),
+    Kind(
+        networks.MAXIM,
+        {
+            "width": 4,
+            "stages": 2,
+            "num_groups": 1,
+            "num_bottlenecks": 1,
+            "sides": (2, 2, 2),
+            "bottleneck_side": 2,
+            "reduction": 2,
+        },
+        {"scale_outputs": True},
+        16,
+        "reflect",
+        losses.CombinedLoss(
+            [losses.CharbonnierLoss(), losses.FrequencyLoss(weight=0.1)]
+        ),
+        centered=True,
+        gain=0.5,
     ),
 ]
 

@@ -21,7 +21,6 @@ _PEAK_BYTES = {
     "HINet": (0, 31),
     "MPRNet": (0, 80),
     "XYDeblur": (0, 45),
-    "MAXIM": (0, 85),
 }
 
 
@@ -69,7 +68,11 @@ class KerasEngine:
         self.tile_size = getattr(network, "tile_size", None)
         self.context = context_of(local_statistics, self.tile_size)
         constant, slope = _PEAK_BYTES.get(type(network).__name__, (2500, 0))
-        self.bytes_per_pixel = constant + slope * getattr(network, "width", 0)
+        self.bytes_per_pixel = getattr(
+            network,
+            "peak_bytes_per_pixel",
+            constant + slope * getattr(network, "width", 0),
+        )
         self.multiple = math.lcm(
             *(
                 layer.multiple

@@ -25,10 +25,11 @@ def context_of(local_statistics, tile_size=None):
         local_statistics: size of the training crops in pixels, one number or (height,
             width); None for global statistics, which differ from tile to tile anyway.
         tile_size: of the network, see `RestorationNetwork`. Where it is given, every
-            pixel depends on its whole tile, and no border would help.
+            pixel depends on its whole tile and no border would help: tiles share no
+            more than half of `FADE`.
     """
     if tile_size is not None:
-        return 0
+        return -FADE // 4
     return FADE if local_statistics is None else int(np.max(local_statistics))
 
 
@@ -40,8 +41,8 @@ def tile_shape(tile, shape, engine, memory, num_images):
             tiles that fit into memory, and are no larger than the engine's
             `tile_size`, those with the fewest pixels in all.
         shape: (H, W) of the image.
-        engine: what computes: its `multiple`, which the network pads to, its `context`,
-            its `tile_size` or None, and `bytes_per_pixel`, which its activations take.
+        engine: what computes, see `KerasEngine`: its `multiple`, `alignment`,
+            `context`, `tile_size` and `bytes_per_pixel`.
         memory: bytes for the network's activations and for the band of tiles that are
             blended, for "auto". The smallest tiles may take more.
         num_images: images per tile that are blended.
@@ -85,9 +86,9 @@ def tile_shape(tile, shape, engine, memory, num_images):
 def _divisions(length, engine):
     """Yields numbers of tiles along an axis and their size, from one tile onwards."""
     multiple = engine.multiple
-    overlap = _overlap(multiple, engine.context)
+    overlap = _overlap(engine.alignment, engine.context)
     # A smaller one would be border for the most part.
-    smallest = max(4 * (engine.context + FADE) // multiple, 2) * multiple
+    smallest = max(4 * (max(engine.context, 0) + FADE) // multiple, 2) * multiple
     size = length + -length % multiple
     yield 1, size
     count = 2

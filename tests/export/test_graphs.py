@@ -17,9 +17,10 @@ def test_outputs_are_those_of_the_final_stage(kind, images):
     network = kind.small()
     # A pair that every kind combines.
     pair = network.num_head_images - 1, 0
-    model = Deblurrer(network, best_pair=pair, local_statistics=(8, 12))
+    size = kind.statistics((8, 12))
+    model = Deblurrer(network, best_pair=pair, local_statistics=size)
     image = images(2, 21, 30)
-    stages = network.with_local_statistics((8, 12))(image)
+    stages = network.with_local_statistics(size)(image)
     heads = np.array(stages[0] if isinstance(stages, list) else stages)
 
     found = arrays(output_graph(model, "heads"), image)

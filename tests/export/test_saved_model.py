@@ -158,7 +158,7 @@ def test_choice_of_image_and_statistics(model, tmp_path):
 
 @pytest.mark.slow
 def test_every_network(kind, adaptive, images, tmp_path):
-    model = adaptive(kind.small(), local_statistics=(8, 12))
+    model = adaptive(kind.small(), local_statistics=kind.statistics((8, 12)))
     assert to_saved_model(model, tmp_path, photo=images(1, 16, 24)[0]).passed
     integers = np.rint(255 * images(2, 21, 30)).astype("uint8")
     loaded = tf.saved_model.load(str(tmp_path / "1"))

@@ -30,9 +30,9 @@ def network(kind):
 
 
 @pytest.fixture(scope="session")
-def local(network):
+def local(kind, network):
     """It with statistics as of crops of 16 x 16, windows of 24 x 24."""
-    return network.with_local_statistics(16)
+    return network.with_local_statistics(kind.statistics(16))
 
 
 @pytest.fixture(scope="session")

@@ -69,7 +69,7 @@ def test_more_stages_than_there_are(preset):
 
 def test_litert_file_of_the_first_stage(preset, images):
     found = litert.litert_from_preset(preset, stages=1)
-    assert (found.select, found.best_pair, found.tile_size) == ("single", (1, 0), 384)
+    assert (found.select, found.best_pair, found.tile_size) == ("single", (1, 0), 512)
     expected = from_preset(preset, stages=1)(images, training=True)[0]
     np.testing.assert_allclose(found.heads(images[0])[None], expected, atol=1e-5)
     # That of all stages is not there, and the other must not stand in for it.

