@@ -1,3 +1,4 @@
+import argparse
 import ast
 import json
 import os
@@ -606,3 +607,33 @@ def test_evaluate_a_partial_benchmark(tmp_path, preset, capfd):
         "mhdeblur: warning: GoPro test has 1111 pairs, 1 were found."
     )
     assert output.read_text().splitlines()[1].startswith("test/input/a.png,")
+
+
+@pytest.mark.parametrize(
+    "arguments, expected",
+    [
+        ([], ("maxim_mh_c", 1)),
+        (["--quality", "fast"], ("nafnet_mh_c", None)),
+        (["--quality", "best"], ("maxim_mh_c", None)),
+        (["--preset", "a"], ("a", None)),
+        (["--preset", "a", "--stages", "2"], ("a", 2)),
+    ],
+)
+def test_quality_is_a_preset(arguments, expected):
+    parser = argparse.ArgumentParser()
+    common.add_preset_option(parser.add_argument)
+    assert common.chosen_preset(parser.parse_args(arguments)) == expected
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--quality", "good", "--preset", "a"], "one choice"),
+        (["--stages", "1"], "--stages needs --preset"),
+    ],
+)
+def test_quality_and_preset_exclude_each_other(
+    photos, tmp_path, capfd, arguments, message
+):
+    assert run("restore", photos, "-o", tmp_path / "out", *arguments) == 2
+    assert message in capfd.readouterr().err

@@ -1,10 +1,14 @@
 """Presets whose network may end after fewer stages."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from keras_mhdeblur import Deblurrer, from_preset, networks
 from keras_mhdeblur.presets import PresetError, litert
+
+GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 
 
 @pytest.fixture(scope="module")
@@ -82,3 +86,17 @@ def test_the_saved_first_stage_is_a_preset(preset, images, tmp_path):
     np.testing.assert_array_equal(
         from_preset(tmp_path / "one_stage")(images), first(images)
     )
+
+
+def test_published_image_is_a_hypothesis_of_either_stage():
+    """Head 0 of `maxim_mh_c` is the published one: weights in float16 cost 58 dB."""
+    golden = np.load(GOLDEN / "maxim_64.npz")
+    image = golden["input"].astype("float32") / 255
+    first = litert.litert_from_preset("maxim_mh_c", stages=1)
+    stacks = from_preset("maxim_mh_c")(image[None], training=True)
+    assert (first.num_heads, len(stacks)) == (4, 2)
+    for stage, stack in (0, first.heads(image)), (0, stacks[1][0]), (1, stacks[0][0]):
+        found = np.ravel(stack[0])
+        name = f"stage_{stage}_supervised_attention_module_0/image"
+        difference = found[:: found.size // 48][:48] - golden[f"sub/{name}"]
+        assert -10 * np.log10(np.square(difference).mean()) > 58

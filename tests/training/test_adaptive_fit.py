@@ -79,6 +79,18 @@ def test_caution_makes_careful():
     assert 0.4 < plain < 0.6 and careful < plain - 0.1
 
 
+def test_patches_of_larger_images():
+    """Four patches side by side, which the network sees at once."""
+
+    def joined(images):
+        images = images.reshape(-1, 2, 2, 32, 32, 3)
+        return images.transpose(0, 1, 3, 2, 4, 5).reshape(-1, 64, 64, 3)
+
+    images = [tuple(map(joined, batch)) for batch in batches()]
+    found = fit_adaptive_weights(Model(), images, epochs=2, patch_size=32)
+    assert found == fit_adaptive_weights(Model(), batches(), epochs=2)
+
+
 def test_patches_are_limited():
     def endless():
         while True:
