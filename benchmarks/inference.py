@@ -9,6 +9,7 @@ compared. The mean of the hypotheses (folded heads, no TLC) is timed on the phot
 comes with the package; its GMACs are counted in TensorFlow's graph. "of
 peak" is the share of what a large float32 matrix product reaches in the same run, "dB"
 the PSNR of an engine's image to Keras'. Presets without weights have random ones.
+PRESET@N is a preset whose network ends after N stages, as maxim_mh_c@1.
 
 `--torch` times a PyTorch network beside a preset: FILE.py, for example in a checkout of
 an official code, has a CALLABLE that returns the module.
@@ -260,8 +261,10 @@ def graph(name, size):
     import keras_mhdeblur as mhd
 
     keras.utils.set_random_seed(0)
+    name, _, stages = name.partition("@")
     trained = any(mhd.presets.find_preset(name).glob("*.weights.h5"))
-    model = mhd.from_preset(name, load_weights=trained)
+    overrides = {"stages": int(stages)} if stages else {}
+    model = mhd.from_preset(name, load_weights=trained, **overrides)
     heads = model.num_heads
     network = model.network.with_folded_heads(np.full(heads, 1 / heads))
     image = tf.constant(photo(size))

@@ -92,10 +92,6 @@ class Kind:
         """The size of training crops, or None where the network refuses TLC."""
         return None if self.cls is networks.MAXIM else size
 
-    def to_convert(self, network):
-        """It, or its first stage where converting several takes minutes."""
-        return network.with_stages(1) if self.cls is networks.MAXIM else network
-
     def small(self, **changes):
         """A small network whose weights all have an effect."""
         network = self.cls(**{**self.arguments, "num_heads": 2, **changes})
@@ -174,7 +170,7 @@ KINDS = [
         networks.MAXIM,
         {
             "width": 4,
-            "stages": 2,
+            "stages": 1,
             "num_groups": 1,
             "num_bottlenecks": 1,
             "sides": (2, 2, 2),

@@ -188,6 +188,7 @@ def _bundled(folder, metadata, name):
             isinstance(facts[key], numbers.Real) and 0 < facts[key] <= limit
             for key, limit in limits.items()
         )
+        and isinstance(facts.get("tile_size"), (int, type(None)))
     )
     if not possible:
         raise PresetError(

@@ -74,7 +74,10 @@ class DeadHeadReset(keras.callbacks.Callback):
     def _reset(self, head, source, num_heads, random):
         optimizer = self.model.optimizer
         optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-        for weight in self.model.network.head_layer.conv.weights:
+        network = self.model.network
+        # A network of the user's own has a layer of that name.
+        layer = getattr(network, "head_layer", None) or network.get_layer("heads")
+        for weight in layer.conv.weights:
             for variable in [weight, *_slots(optimizer, weight)]:
                 values = np.array(ops.convert_to_numpy(variable))
                 heads = values.reshape(*values.shape[:-1], num_heads, -1)

@@ -69,7 +69,7 @@ COVERING = {
 
 def test_network(kind, images, tmp_path):
     format, local_statistics, size = COVERING[kind.cls.__name__]
-    network = kind.to_convert(kind.small())
+    network = kind.small()
     model = Deblurrer(network, local_statistics=local_statistics)
     names = check(model, format, images, tmp_path, "all", size)
     assert names == {"image", "hypotheses", "uncertainty"}

@@ -98,7 +98,8 @@ class Engine:
 
     num_heads, combine_heads, select, best_pair = 2, True, "mean", (0, 0)
     adaptive_weights = None
-    multiple, bytes_per_pixel, context = 4, 700, 16
+    multiple, alignment, bytes_per_pixel, context = 4, 4, 700, 16
+    tile_size = None
 
     def inference_engine(self, engine, local_statistics):
         return self

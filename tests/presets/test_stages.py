@@ -35,7 +35,7 @@ def first_stage(model):
 @pytest.fixture(scope="module")
 def preset(model, first_stage, tmp_path_factory):
     folder = tmp_path_factory.mktemp("presets") / "two_stages"
-    model.save_to_preset(folder, litert=1, stages={1: first_stage})
+    model.save_to_preset(folder, stages={1: first_stage})
     return folder
 
 
@@ -71,10 +71,13 @@ def test_more_stages_than_there_are(preset):
         from_preset(preset, stages=3)
 
 
-def test_litert_file_of_the_first_stage(preset, images):
+@pytest.mark.slow  # The file of `maxim_mh_c`, below, is one.
+def test_litert_file_of_the_first_stage(model, first_stage, images, tmp_path):
+    preset = tmp_path / "two_stages"
+    model.save_to_preset(preset, litert=1, stages={1: first_stage})
     found = litert.litert_from_preset(preset, stages=1)
     assert (found.select, found.best_pair, found.tile_size) == ("single", (1, 0), 512)
-    expected = from_preset(preset, stages=1)(images, training=True)[0]
+    expected = first_stage(images, training=True)[0]
     np.testing.assert_allclose(found.heads(images[0])[None], expected, atol=1e-5)
     # That of all stages is not there, and the other must not stand in for it.
     assert litert.litert_from_preset(preset) is None
