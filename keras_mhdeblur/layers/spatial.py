@@ -81,7 +81,10 @@ class PadCentered(PadToMultiple):
             even = old + old % 2
             start = (new - even) // 2
             period = 2 * even - 2
-            index = (ops.arange(new) - start) % period
+            # Mirrored at the first row without a remainder of negative numbers, which
+            # ONNX files have wrong.
+            place = ops.arange(new)
+            index = ops.maximum(place - start, start - place) % period
             index = ops.minimum(index, period - index)
             # The mirrored row that makes an odd number even.
             index = ops.where(index == old, ops.maximum(old - 2, 0), index)

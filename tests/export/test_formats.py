@@ -15,6 +15,7 @@ from keras import ops
 from keras_mhdeblur import Deblurrer, export
 from keras_mhdeblur.export import litert, onnx, openvino
 from keras_mhdeblur.inference.selection import combine
+from keras_mhdeblur.layers.spatial import PadCentered
 from keras_mhdeblur.networks import NAFNet, Restormer
 
 SUFFIXES = {"litert": ".tflite", "onnx": ".onnx", "openvino": ".xml"}
@@ -365,3 +366,17 @@ def test_keras_own_formats(model, images, tmp_path):
     assert model.export(tmp_path / "saved", verbose=False) is None
     loaded = tf.saved_model.load(str(tmp_path / "saved"))
     np.testing.assert_allclose(loaded.serve(image), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(171, 231), (5, 7), (64, 128)])
+def test_centred_padding_in_onnx(tmp_path, size):
+    """Files had remainders of negative numbers wrong, and so the upper left margin."""
+    ort = pytest.importorskip("onnxruntime")
+    image = keras.Input((None, None, 3))
+    model = keras.Model(image, PadCentered(64)(image))
+    x = np.random.default_rng(0).random((1, *size, 3), "float32")
+    expected = np.asarray(model(x))
+    model.export(tmp_path / "pad.onnx", format="onnx", verbose=False)
+    session = ort.InferenceSession(tmp_path / "pad.onnx")
+    (found,) = session.run(None, {session.get_inputs()[0].name: x})
+    np.testing.assert_array_equal(found, expected)
