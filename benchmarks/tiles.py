@@ -1,4 +1,4 @@
-"""What tiles of several sizes cost in decibels, against the photo restored at once.
+"""Decibels that tiles of several sizes cost, against the photo restored at once.
 
 python benchmarks/tiles.py NAME=BLUR_FOLDER:SHARP_FOLDER... [--preset maxim_mh_c]
     [--stages 1] [--sizes 256 384 512] [--count 2]

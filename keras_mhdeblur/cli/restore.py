@@ -330,7 +330,7 @@ def _load_engine(options):
 
 
 def _is_slow(options, height, width):
-    """Whether a photo is so large that the faster choice is worth a word."""
+    """A photo is so large that the faster choice is worth a word: True or False."""
     fast = options.preset is not None or options.quality == "fast"
     return not fast and height * width > _MANY_PIXELS
 

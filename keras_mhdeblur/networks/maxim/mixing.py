@@ -209,13 +209,10 @@ class GatedMLP(Branch):
         return {**super().get_config(), "side": self.side, "axis": self.axis}
 
 
-@keras.saving.register_keras_serializable(package="keras_mhdeblur")
-class MultiAxisBlock(Branch):
-    """A grid `GatedMLP` on half of the channels, a block one on the other half.
+class _TwoAxes(Branch):
+    """Mixes half of the channels over the grid and the other half over blocks.
 
-    Source: MAXIM, arXiv 2201.02973, figure 2c.
-
-    Input and output: (B, H, W, C).
+    A subclass makes the layer of each axis in `mixer`.
 
     Args:
         side: see `TokenMixing`.
@@ -229,48 +226,7 @@ class MultiAxisBlock(Branch):
         channels = input_shape[-1]
         self.norm_in = self.norm("norm_in")
         self.project_in = self.dense(2 * channels, "project_in")
-        self.grid, self.block = (
-            GatedMLP(self.side, axis, dtype=self.dtype_policy, name=axis)
-            for axis in ("grid", "block")
-        )
-        self.project_out = self.dense(channels, "project_out")
-        for layer in (self.norm_in, self.project_in, self.grid, self.block):
-            layer.build(input_shape)
-        self.project_out.build((*input_shape[:-1], 2 * channels))
-
-    def call(self, x):
-        u, v = halves(x, self.project_in, self.norm_in)
-        y = ops.concatenate([self.grid(u), self.block(v)], axis=-1)
-        return project(self.project_out, y) + x
-
-    def get_config(self):
-        return {**super().get_config(), "side": self.side}
-
-
-@keras.saving.register_keras_serializable(package="keras_mhdeblur")
-class SpatialGatingWeights(Branch):
-    """Gates made of features by mixing pixels of the grid and of blocks.
-
-    Source: MAXIM, arXiv 2201.02973, figure 3 (GetSpatialGatingWeights).
-
-    Input and output: (B, H, W, C).
-
-    Args:
-        side: see `TokenMixing`.
-    """
-
-    def __init__(self, side, **kwargs):
-        super().__init__(**kwargs)
-        self.side = side
-
-    def build(self, input_shape):
-        channels = input_shape[-1]
-        self.norm_in = self.norm("norm_in")
-        self.project_in = self.dense(2 * channels, "project_in")
-        self.grid, self.block = (
-            TokenMixing(self.side, axis, 1.0, dtype=self.dtype_policy, name=axis)
-            for axis in ("grid", "block")
-        )
+        self.grid, self.block = (self.mixer(axis) for axis in ("grid", "block"))
         self.project_out = self.dense(channels, "project_out")
         for layer in (self.norm_in, self.project_in, self.grid, self.block):
             layer.build(input_shape)
@@ -283,3 +239,38 @@ class SpatialGatingWeights(Branch):
 
     def get_config(self):
         return {**super().get_config(), "side": self.side}
+
+
+@keras.saving.register_keras_serializable(package="keras_mhdeblur")
+class MultiAxisBlock(_TwoAxes):
+    """Residual; a grid `GatedMLP` on half of the channels, a block one on the other.
+
+    Source: MAXIM, arXiv 2201.02973, figure 2c.
+
+    Input and output: (B, H, W, C).
+
+    Args:
+        side: see `TokenMixing`.
+    """
+
+    def mixer(self, axis):
+        return GatedMLP(self.side, axis, dtype=self.dtype_policy, name=axis)
+
+    def call(self, x):
+        return super().call(x) + x
+
+
+@keras.saving.register_keras_serializable(package="keras_mhdeblur")
+class SpatialGatingWeights(_TwoAxes):
+    """Gates made of features by mixing pixels of the grid and of blocks.
+
+    Source: MAXIM, arXiv 2201.02973, figure 3 (GetSpatialGatingWeights).
+
+    Input and output: (B, H, W, C).
+
+    Args:
+        side: see `TokenMixing`.
+    """
+
+    def mixer(self, axis):
+        return TokenMixing(self.side, axis, 1.0, dtype=self.dtype_policy, name=axis)
