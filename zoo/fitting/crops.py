@@ -3,9 +3,10 @@
     python zoo/fitting/crops.py --data DATA --output crops.npz
 
 DATA is a folder of pictures under free licences; README.md beside this file lists
-them. Three sets never mix, and no place or photo is in two of them:
+them. Sets to fit, to choose and to report never mix: no place or photo is in two of them.
 
-- "fit": what the heads are fitted to.
+- "fit": what the heads and their adaptive weights are fitted to.
+- "weigh": more crops of the same photos, for the adaptive weights alone.
 - "choose": what chooses among fits (ridge, weight of the mean, kinds of crops).
 - "report": what is reported. Nothing is chosen by it.
 
@@ -32,6 +33,16 @@ SHAKE = {
     "jpeg_quality": (60, 95),
     "max_lights": 4,
     "margin": 48,
+}
+# What photos of all sorts have: noise, objects, defocus, lost resolution, or no blur.
+VARIED = {
+    **SHAKE,
+    "max_noise": 0.04,
+    "max_late_noise": 0.02,
+    "max_objects": 2,
+    "max_defocus": 2.0,
+    "min_resampling": 0.5,
+    "still_share": 0.25,
 }
 
 
@@ -84,14 +95,14 @@ def of_photos(paths, random, per_photo=1):
             yield pixels[place]
 
 
-def shaken(patches, seed, label_jitter=0.0):
+def shaken(patches, seed, label_jitter=0.0, settings=SHAKE):
     """Camera shake by `data.synthesize_motion_blur`."""
     for index, patch in enumerate(patches):
         blur, label = data.synthesize_motion_blur(
             patch[None].astype("float32") / 255,
             seed + index,
             label_jitter=label_jitter,
-            **SHAKE,
+            **settings,
         )
         yield as_bytes(blur[0]), as_bytes(label[0])
 
@@ -153,6 +164,7 @@ def all_crops(folder):
         ),
         ("fit", "shake"): shaken(of_photos(fit[:32], random(4)), 1000, 0.25),
         ("fit", "not_blurred"): not_blurred(of_photos(fit[::3], random(5)), random(6)),
+        ("weigh", "varied"): shaken(of_photos(fit, random(30), 8), 4000, 0.1, VARIED),
         ("choose", "gopro_half"): of_pairs(half, halves[18:], 1, random(10)),
         ("choose", "frames"): of_frames(others, 20, (7, 9, 11, 13), random(11), True),
         ("choose", "reds"): of_pairs(
@@ -161,6 +173,9 @@ def all_crops(folder):
         ("choose", "shake"): shaken(of_photos(choose, random(13)), 2000),
         ("choose", "not_blurred"): not_blurred(
             of_photos(choose[::2], random(14)), random(15)
+        ),
+        ("choose", "varied"): shaken(
+            of_photos(choose, random(31), 6), 5000, settings=VARIED
         ),
         ("report", "reds_quarter"): (
             pair
