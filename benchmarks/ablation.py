@@ -24,7 +24,7 @@ import numpy as np
 import tensorflow as tf
 
 import keras_mhdeblur as mhd
-from keras_mhdeblur import figures
+from keras_mhdeblur.evaluation import figures
 from keras_mhdeblur.training.schedules import WarmupHoldCosine
 
 # Heads, combined or not, assignment.

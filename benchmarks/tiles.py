@@ -14,7 +14,7 @@ import numpy as np
 from named_pairs import named_pair
 
 from keras_mhdeblur import data
-from keras_mhdeblur.inference import tiling
+from keras_mhdeblur.engines import tiling
 from keras_mhdeblur.presets.litert import litert_from_preset
 
 

@@ -25,8 +25,10 @@ from keras import ops
 from named_pairs import named_pair
 
 import keras_mhdeblur as mhd
-from keras_mhdeblur.assignment import BLOCK
 from keras_mhdeblur.cli.common import recipe_path
+from keras_mhdeblur.experimental import winner_metrics
+from keras_mhdeblur.experimental.winner_metrics import BLOCK
+from keras_mhdeblur.experimental.winner_predictor import WinnerPredictor
 from keras_mhdeblur.metrics import finite_psnr
 from keras_mhdeblur.training import recipes
 
@@ -56,12 +58,12 @@ def main():
     folders = recipes.data_folders(recipe, options.photos)
     training = recipes.build_dataset(recipe, folders)
 
-    predictor = mhd.WinnerPredictor(model)
+    predictor = WinnerPredictor(model)
     print(f"{options.preset}: {predictor.count_params()} parameters", flush=True)
     features, errors = computed_once(predictor, training, options.patches)
     steps = options.epochs * math.ceil(len(features) / BATCH_SIZE)
     rate = keras.optimizers.schedules.CosineDecay(1e-3, steps)
-    loss = {"image": mhd.losses.WinnerLoss(), "blocks": mhd.losses.WinnerLoss()}
+    loss = {"image": winner_metrics.WinnerLoss(), "blocks": winner_metrics.WinnerLoss()}
     predictor.head.compile(keras.optimizers.Adam(rate), loss)
     predictor.head.fit(
         features, errors, BATCH_SIZE, options.epochs, verbose=2, validation_split=0.1

@@ -24,7 +24,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import keras_mhdeblur as mhd
-from keras_mhdeblur.inference.selection import combine
+from keras_mhdeblur.hypotheses.pairs import Pairs
 
 JITTERS = (0.0, 0.1, 0.25, 0.5)
 PATCH_SIZE, BATCH_SIZE, MARGIN, NUM_FRAMES = 64, 16, 20, 17
@@ -125,7 +125,7 @@ def measured(model, blurry, frames, jitter):
             for first in range(0, len(blurry), BATCH_SIZE)
         ]
     )
-    hypotheses = np.stack([combine(stack, True) for stack in heads])
+    hypotheses = np.stack([Pairs(len(stack)).combined(stack) for stack in heads])
     mean = heads.mean(axis=1)
 
     def psnr(images, label):

@@ -1,12 +1,11 @@
 """Deblurring with several hypotheses: a Keras 3 model zoo."""
 
-import sys
+import importlib
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
-# The command `mhdeblur` imports the modules it needs by itself: where LiteRT restores a
-# photo, it need not wait for Keras.
-if "mhdeblur" not in sys.modules:
+if TYPE_CHECKING:
     from keras_mhdeblur import (
         convert,
         data,
@@ -20,13 +19,33 @@ if "mhdeblur" not in sys.modules:
         presets,
         training,
     )
-    from keras_mhdeblur.deblurrer import Deblurrer
-    from keras_mhdeblur.presets import from_preset, list_presets, upload_preset
-    from keras_mhdeblur.winner_predictor import WinnerPredictor
+    from keras_mhdeblur.deblurrer import Deblurrer, from_preset
+    from keras_mhdeblur.presets import list_presets, upload_preset
+
+# Names to the modules that have them. They are imported when they are first used: the
+# command answers, and restores with LiteRT, without waiting for Keras.
+_OBJECTS = {
+    "Deblurrer": "deblurrer",
+    "from_preset": "deblurrer",
+    "list_presets": "presets",
+    "upload_preset": "presets",
+}
+_MODULES = (
+    "convert",
+    "data",
+    "evaluation",
+    "export",
+    "inference",
+    "layers",
+    "losses",
+    "metrics",
+    "networks",
+    "presets",
+    "training",
+)
 
 __all__ = [
     "Deblurrer",
-    "WinnerPredictor",
     "convert",
     "data",
     "evaluation",
@@ -42,3 +61,16 @@ __all__ = [
     "training",
     "upload_preset",
 ]
+
+
+def __getattr__(name):
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    if name in _OBJECTS:
+        module = importlib.import_module(f"{__name__}.{_OBJECTS[name]}")
+        return getattr(module, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return [*__all__, "__version__"]

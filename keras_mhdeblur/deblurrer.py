@@ -2,16 +2,21 @@
 
 import keras
 
-from keras_mhdeblur.combination import pair_indices
+from keras_mhdeblur.hypotheses.adaptive import check_coefficients
+from keras_mhdeblur.hypotheses.pairs import Pairs
+from keras_mhdeblur.hypotheses.selection import HeadInfo, to_python
+from keras_mhdeblur.inference.restoring import restore
 from keras_mhdeblur.layers import HeadCombination
 from keras_mhdeblur.losses import HypothesisLoss, PSNRLoss
 from keras_mhdeblur.metrics import HypothesisMetric
 from keras_mhdeblur.networks.base import crop_size
+from keras_mhdeblur.presets.loading import load_preset
+from keras_mhdeblur.presets.saving import save_to_preset
 
 if keras.backend.backend() == "tensorflow":
-    from keras_mhdeblur.training.tensorflow_trainer import TensorFlowTrainer as _Trainer
+    from keras_mhdeblur.trainers.tensorflow_trainer import TensorFlowTrainer as _Trainer
 else:
-    from keras_mhdeblur.training.keras_trainer import KerasTrainer as _Trainer
+    from keras_mhdeblur.trainers.keras_trainer import KerasTrainer as _Trainer
 
 
 @keras.saving.register_keras_serializable(package="keras_mhdeblur")
@@ -72,9 +77,6 @@ class Deblurrer(_Trainer):
     ):
         # The layers cast for themselves: the blurry image reaches the heads unrounded.
         super().__init__(autocast=False, **kwargs)
-        from keras_mhdeblur.inference.adaptive import check_coefficients
-        from keras_mhdeblur.inference.selection import head_weights
-
         if not isinstance(combine_heads, bool):
             raise ValueError(
                 "`combine_heads` must be True or False. "
@@ -88,20 +90,11 @@ class Deblurrer(_Trainer):
             )
         self.network = network
         self.combine_heads = combination if combine_heads else False
-        self.select = select
-        self.best_pair = best_pair
         self.local_statistics = local_statistics = crop_size(local_statistics)
+        self._choice = {"select": "mean", "best_pair": None, "adaptive_weights": None}
         self.adaptive_weights = adaptive_weights
-        head_weights(self, self.select)
-        if best_pair is not None:
-            if not isinstance(self.best_pair, tuple) or len(self.best_pair) != 2:
-                raise ValueError(
-                    "`best_pair` must be a pair of heads (i, j). "
-                    f"Received: best_pair={best_pair!r}"
-                )
-            head_weights(self, self.best_pair, "best_pair")
-        if adaptive_weights is not None:
-            check_coefficients(adaptive_weights, self.num_heads, "select")
+        self.best_pair = best_pair
+        self.select = select
         inference_network = network
         if local_statistics is not None:
             inference_network = network.with_local_statistics(local_statistics)
@@ -112,12 +105,57 @@ class Deblurrer(_Trainer):
         )
         self.built = True
 
-    def __setattr__(self, name, value):
-        if name in ("select", "best_pair", "adaptive_weights"):
-            from keras_mhdeblur.inference.selection import plain
+    @property
+    def select(self):
+        """How `restore` makes one image when it is not told; checked when it is set."""
+        return self._choice["select"]
 
-            value = plain(value)
-        super().__setattr__(name, value)
+    @select.setter
+    def select(self, select):
+        self._choose(select=to_python(select))
+
+    @property
+    def best_pair(self):
+        """The pair of heads (i, j) of `select="single"`; checked when it is set."""
+        return self._choice["best_pair"]
+
+    @best_pair.setter
+    def best_pair(self, best_pair):
+        best_pair = to_python(best_pair)
+        if best_pair is not None:
+            if not isinstance(best_pair, tuple) or len(best_pair) != 2:
+                raise ValueError(
+                    "`best_pair` must be a pair of heads (i, j). "
+                    f"Received: best_pair={best_pair!r}"
+                )
+            self.head_info.parse(best_pair, "best_pair")
+        self._choose(best_pair=best_pair)
+
+    @property
+    def adaptive_weights(self):
+        """Coefficients that `select="adaptive"` needs; checked when they are set."""
+        return self._choice["adaptive_weights"]
+
+    @adaptive_weights.setter
+    def adaptive_weights(self, coefficients):
+        coefficients = to_python(coefficients)
+        if coefficients is not None:
+            check_coefficients(coefficients, self.num_heads, "select")
+        self._choose(adaptive_weights=coefficients)
+
+    def _choose(self, **changes):
+        choice = {**self._choice, **changes}
+        info = HeadInfo(
+            self.head_info.pairs, choice["best_pair"], choice["adaptive_weights"]
+        )
+        info.parse(choice["select"])
+        object.__setattr__(self, "_choice", choice)
+
+    @property
+    def head_info(self):
+        """`HeadInfo` of the heads, for `restore`."""
+        pairs = Pairs(self.num_heads, self.combine_heads)
+        return HeadInfo(pairs, self.best_pair, self.adaptive_weights)
 
     @property
     def num_heads(self):
@@ -127,7 +165,7 @@ class Deblurrer(_Trainer):
     @property
     def num_hypotheses(self):
         """Number of hypotheses K'."""
-        return len(pair_indices(self.num_heads, self.combine_heads))
+        return len(self.head_info.pairs)
 
     def call(self, images, training=False):
         network = self.network if training else self._inference_network()
@@ -175,38 +213,129 @@ class Deblurrer(_Trainer):
         # Keras does not call an overridden `compile` by itself when it loads a model.
         self.compile(**keras.saving.deserialize_keras_object(config))
 
-    def restore(self, image, **options):
-        """Restores a photo; see `keras_mhdeblur.inference.restore`."""
-        from keras_mhdeblur.inference import restore
+    @classmethod
+    def from_preset(cls, preset, load_weights=True, **overrides):
+        """Loads a model from a preset.
 
-        return restore(self, image, **options)
+        Files are compared with the preset's sha256 sums first, and every variable of
+        the model must be in the weights file, no more and no less.
 
-    def inference_engine(self, engine="auto", local_statistics="model"):
-        """What computes the head images in `restore`, which explains the arguments.
+        Args:
+            preset: name of a built-in preset (see `list_presets`), path of a preset's
+                folder, "hf://user/repo" or "hf://user/repo@revision". A folder that has
+                a built-in preset's name is written "./name".
+            load_weights: whether to load the weights; False gives random ones.
+            overrides: arguments of the network (`num_heads=5`) or of `Deblurrer`
+                (`select="medoid"`, `local_statistics=256`) to use in place of the
+                preset's. `stages` of MAXIM may be less than the preset's. Others that
+                change the weights' shapes need `load_weights=False`.
 
         Returns:
-            `inference.KerasEngine` or `inference.LiteRTModel`.
-        """
-        from keras_mhdeblur.inference.keras_engine import KerasEngine
-        from keras_mhdeblur.presets import litert
+            A `Deblurrer`, not compiled.
 
-        if engine not in ("auto", "keras", "litert"):
-            raise ValueError(
-                '`engine` must be "auto", "keras" or "litert". '
-                f"Received: engine={engine!r}"
-            )
-        if engine == "litert":
-            return litert.litert_of(self, local_statistics)
-        found = None
-        if engine == "auto" and litert.litert_installed() and not _has_gpu():
-            found = litert.litert_of(self, local_statistics, make=False)
-        return found or KerasEngine.of(self, local_statistics)
+        Raises:
+            PresetError: the preset does not exist, cannot be reached or is damaged, has
+                no weights, or an override is unknown or does not fit the weights.
+
+        Example:
+
+        ```python
+        model = keras_mhdeblur.from_preset("nafnet_mh_c")
+        model.restore("photo.jpg").save("sharp.png")
+        ```
+        """
+        return load_preset(cls, preset, load_weights, overrides)
 
     def save_to_preset(self, folder, **options):
         """Writes a preset folder; see `keras_mhdeblur.presets.save_to_preset`."""
-        from keras_mhdeblur.presets import save_to_preset
-
         save_to_preset(self, folder, **options)
+
+    def restore(
+        self,
+        image,
+        *,
+        select=None,
+        hypotheses=True,
+        tile="auto",
+        memory_limit_mb=2048,
+        local_statistics="model",
+        engine="auto",
+        guard=True,
+        progress=False,
+    ):
+        """Restores a blurry photo.
+
+        Args:
+            image: path of an image file, PIL image, `images.Photo`, or array (H, W),
+                (H, W, C) or (B, H, W, C) with C of 1, 3 (RGB) or 4 (RGB and alpha):
+                uint8, uint16, or float in [0, 1]. Gray is restored as RGB and averaged
+                back, alpha is passed through.
+            select: how one image is made of the hypotheses; `model.select` by default.
+                "mean": their average. "medoid": the one nearest to the average, in MSE
+                before clipping. "single": `model.best_pair`. "adaptive": a mean of the
+                heads whose weights follow what they do at a place, which needs
+                `model.adaptive_weights`. (i, j): the average of the heads i and j; i:
+                the head i. K' floats that sum to one: the hypotheses' weights. A
+                function of the hypotheses (K', H, W, C), float32 in [0, 1], to an index
+                or an image (H, W, C).
+            hypotheses: whether to keep the head images, which `result.hypotheses` and
+                `result.uncertainty` need. Without them "mean", "single", (i, j) and
+                weights cost what a network with a single head costs.
+            tile: "auto", tile size in pixels, or None: the whole image at once. Tiles
+                overlap by twice the size of the training crops and are blended; those
+                below 4 to 5 times that size overlap less, and seams may show. Those of
+                a network with a `tile_size` (MAXIM) overlap by 64 pixels at least, and
+                "auto" takes the same ones whatever the memory, as long as they fit.
+            memory_limit_mb: the memory in MB that may be taken beside the image, by an
+                estimate, for "auto": by the runtime, the network's activations, the
+                tiles that are blended, the result and, with `hypotheses`, the head
+                images (12 bytes per head and pixel). Of the latter two a quarter of the
+                limit is in memory, and what exceeds it in files of the temporary folder
+                (TMPDIR). The smallest tile may take more, Keras takes 600 MB more for
+                itself, and a `select` that is a function is given all hypotheses in
+                memory.
+            local_statistics: size in pixels of the training crops for TLC, None for
+                global statistics; "model": as the model has it.
+            engine: what computes. "keras": Keras, on its devices. "litert": LiteRT,
+                about twice as fast on a CPU; a model without a LiteRT file for its
+                present weights is exported first, into the user's cache. "auto": LiteRT
+                if there is such a file and no GPU, else Keras.
+            guard: whether to keep the photo where the restored image cannot be what was
+                blurred: where the mean of a block changes against all contrast, values
+                overshoot, or patterns of single pixels appear (`result.kept`). Of
+                "medoid", "adaptive" and functions it is the mean of the head images
+                that is tested.
+            progress: whether to show a progress bar over images and tiles on stderr; or
+                a function that is called with the numbers of tiles done and in all,
+                first with 0.
+
+        Returns:
+            `RestoreResult`.
+
+        Raises:
+            ImageFileError: if the file cannot be read.
+            ValueError: if an argument is out of its range.
+
+        Example:
+
+        ```python
+        result = model.restore("photo.jpg")
+        result.save("sharp.png")
+        result.save_uncertainty("uncertainty.png")
+        ```
+        """
+        return restore(
+            self,
+            image,
+            select=select,
+            hypotheses=hypotheses,
+            tile=tile,
+            memory_limit_mb=memory_limit_mb,
+            local_statistics=local_statistics,
+            engine=engine,
+            guard=guard,
+            progress=progress,
+        )
 
     def export(self, filepath, format="tf_saved_model", **options):
         """Writes the model for another runtime.
@@ -305,5 +434,6 @@ class Deblurrer(_Trainer):
         return cls(**{**config, "network": network})
 
 
-def _has_gpu():
-    return bool(keras.distribution.list_devices("gpu"))
+def from_preset(preset, load_weights=True, **overrides):
+    """Loads a model from a preset; see `Deblurrer.from_preset`."""
+    return Deblurrer.from_preset(preset, load_weights, **overrides)

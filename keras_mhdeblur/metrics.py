@@ -6,8 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_mhdeblur.assignment import winner
-from keras_mhdeblur.losses import luma as luma_of
+from keras_mhdeblur.losses.assignment import winner
+from keras_mhdeblur.losses.image_losses import luma as luma_of
 
 _TAPS = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 1.5**2))  # of SSIM's window
 _TAPS /= _TAPS.sum()
@@ -273,95 +273,3 @@ class HeadUsage(HypothesisMetric):
     def result(self):
         means = self.means()
         return {f"usage_{k}": means[k] for k in range(self.num_hypotheses or 0)}
-
-
-class WinnerMetric(HypothesisMetric):
-    """Base of metrics of predicted winners, averaged over images or blocks.
-
-    Labels are the hypotheses' mean squared errors (..., K'), predictions logits
-    (..., K'), as in `losses.WinnerLoss`. Sample weights have one value per prediction.
-    """
-
-    def update_state(self, y_true, y_pred, sample_weight=None):
-        y_true, y_pred = (
-            ops.reshape(ops.cast(y, "float32"), (-1, y_pred.shape[-1]))
-            for y in (y_true, y_pred)
-        )
-        super().update_state(y_true, y_pred, sample_weight)
-
-
-def _of_chosen(values, logits):
-    """Those of the values (N, K') whose logits are the largest, (N,)."""
-    best = ops.argmax(logits, axis=1)
-    return ops.take_along_axis(values, best[:, None], axis=1)[:, 0]
-
-
-@keras.saving.register_keras_serializable(package="keras_mhdeblur")
-class WinnerAccuracy(WinnerMetric):
-    """Share of the winners that are the most probable hypothesis."""
-
-    def __init__(self, name="accuracy", num_hypotheses=None, **kwargs):
-        super().__init__(name, num_hypotheses, **kwargs)
-
-    def measure(self, y_true, logits):
-        return _of_chosen(winner(y_true), logits)
-
-
-@keras.saving.register_keras_serializable(package="keras_mhdeblur")
-class MajorityAccuracy(WinnerMetric):
-    """Share of the hypothesis that wins most often: `WinnerAccuracy` without looking.
-
-    A predictor that knows nothing of the image reaches it.
-    """
-
-    def __init__(self, name="majority_accuracy", num_hypotheses=None, **kwargs):
-        super().__init__(name, num_hypotheses, **kwargs)
-
-    def measure(self, y_true, logits):
-        return winner(y_true)
-
-    def result(self):
-        return ops.max(self.means())
-
-
-@keras.saving.register_keras_serializable(package="keras_mhdeblur")
-class CalibrationError(WinnerMetric):
-    """Expected calibration error of the most probable hypothesis, in [0, 1].
-
-    |probability - accuracy| in 15 equal bins of the probability, weighted by the
-    predictions in them (arXiv 1706.04599, eq. 5).
-    """
-
-    bins = 15
-
-    def __init__(self, name="calibration_error", num_hypotheses=None, **kwargs):
-        super().__init__(name, num_hypotheses, **kwargs)
-
-    def build(self, num_hypotheses):
-        self.num_hypotheses = num_hypotheses
-        self.total = self.add_variable((self.bins,), "zeros", name="total")
-
-    def measure(self, y_true, logits):
-        confidence = ops.max(ops.softmax(logits, axis=1), axis=1)
-        excess = confidence - _of_chosen(winner(y_true), logits)
-        index = ops.cast(ops.ceil(confidence * self.bins), "int32") - 1
-        index = ops.clip(index, 0, self.bins - 1)
-        return ops.one_hot(index, self.bins, dtype="float32") * excess[:, None]
-
-    def result(self):
-        return ops.sum(ops.abs(self.means()))
-
-
-@keras.saving.register_keras_serializable(package="keras_mhdeblur")
-class SelectionRegret(WinnerMetric):
-    """Best hypothesis' PSNR minus that of the most probable one, in dB, mean.
-
-    Of predictions before clipping; PSNR counts as at most 100 dB.
-    """
-
-    def __init__(self, name="regret", num_hypotheses=None, **kwargs):
-        super().__init__(name, num_hypotheses, **kwargs)
-
-    def measure(self, y_true, logits):
-        psnrs = -10 / math.log(10) * ops.log(ops.maximum(y_true, 1e-10))
-        return ops.max(psnrs, axis=1) - _of_chosen(psnrs, logits)

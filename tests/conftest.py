@@ -239,12 +239,11 @@ def cache(tmp_path_factory):
 @pytest.fixture
 def without_guard(monkeypatch):
     """Restores without guard by default: no blur explains what toy models do."""
-    from keras_mhdeblur import Deblurrer
-    from keras_mhdeblur.inference.litert_model import LiteRTModel
+    from keras_mhdeblur import Deblurrer, inference
 
-    for kind in (Deblurrer, LiteRTModel):
+    for owner in (Deblurrer, inference):
 
-        def restore(model, image, original=kind.restore, **options):
+        def restore(model, image, original=owner.restore, **options):
             return original(model, image, **{"guard": False, **options})
 
-        monkeypatch.setattr(kind, "restore", restore)
+        monkeypatch.setattr(owner, "restore", restore)

@@ -95,7 +95,7 @@ loss = model.compute_loss(y=keras.ops.convert_to_tensor(arrays["y"]), y_pred=hea
 seeds = np.array([0, 2])
 blurry, _ = mhd.data.synthesize_motion_blur(arrays["x"], seeds, max_noise=0.0)
 packed = jpeg_compress(arrays["x"], np.array([40, 90]))
-numbers = mhd.data.random.uniform(seeds, 50)
+numbers = mhd.data.seeded.uniform(seeds, 50)
 hypotheses = model(arrays["x"])
 luma = mhd.losses.PSNRLoss(to_luma=True)(arrays["y"], hypotheses[:, 0])
 outputs = {"heads": heads, "hypotheses": hypotheses, "loss": loss, "luma": luma,
@@ -184,7 +184,7 @@ def test_values_on_torch_are_those_of_tensorflow(tmp_path):
     (heads,) = model(x, training=True)
     model.compile()
     seeds = np.array([0, 2])
-    numbers = mhd.data.random.uniform(seeds, 50)
+    numbers = mhd.data.seeded.uniform(seeds, 50)
     blurry, _ = mhd.data.synthesize_motion_blur(x, seeds, max_noise=0.0)
     packed = jpeg_compress(x, np.array([40, 90]))
     np.testing.assert_allclose(found["heads"], heads, atol=1e-5)

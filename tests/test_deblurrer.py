@@ -5,7 +5,7 @@ import tensorflow as tf
 
 import keras_mhdeblur as mhd
 from keras_mhdeblur.convert import load_torch_state_dict
-from keras_mhdeblur.convert.nafnet import nafnet_entries
+from keras_mhdeblur.networks.nafnet.official_names import nafnet_entries
 
 
 def tiny(num_heads=3, **kwargs):

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image, TiffImagePlugin
 
-from keras_mhdeblur import lossless
-from keras_mhdeblur.images import photo_from_pil, read_image, write_image
+from keras_mhdeblur.photos import png_tiff
+from keras_mhdeblur.photos.images import photo_from_pil, read_image, write_image
 
 COPYRIGHT, LENS = "© 2024 Jürgen Müller", "Łukasz 50 mm"
 
@@ -60,7 +60,7 @@ def test_text_of_any_encoding_is_kept(tmp_path, source, target):
     path = tmp_path / f"in.{source}"
     if source == "tif":
         with open(path, "wb") as file:
-            lossless.write_tiff(file, np.asarray(picture()), exif=exif.tobytes())
+            png_tiff.write_tiff(file, np.asarray(picture()), exif=exif.tobytes())
         path.write_bytes(with_text(path.read_bytes()))
     else:
         picture().save(path, exif=with_text(exif.tobytes()))
@@ -97,7 +97,7 @@ def test_exif_of_a_bigtiff(tmp_path, monkeypatch):
     picture().save(tmp_path / "in.tif", exif=exif.tobytes(), big_tiff=True)
     photo = read_image(tmp_path / "in.tif")
     assert photo.values.shape == (12, 8, 3)
-    monkeypatch.setattr(lossless, "_TIFF_LIMIT", 0)
+    monkeypatch.setattr(png_tiff, "_TIFF_LIMIT", 0)
     write_image(tmp_path / "out.tif", photo)
     assert (tmp_path / "out.tif").read_bytes()[2] == 43
     kept = exif_of(read_image(tmp_path / "out.tif"))

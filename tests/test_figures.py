@@ -10,7 +10,7 @@ from keras_mhdeblur.networks import NAFNet, XYDeblur
 
 pytest.importorskip("matplotlib")
 
-from keras_mhdeblur import figures  # noqa: E402
+from keras_mhdeblur.evaluation import figures  # noqa: E402
 
 
 def run(*arguments):
@@ -194,8 +194,8 @@ def test_wrong_arguments(preset, photos, tmp_path, capfd):
 
 def test_without_matplotlib(tmp_path, capfd, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    monkeypatch.delitem(sys.modules, "keras_mhdeblur.figures")
-    monkeypatch.delattr("keras_mhdeblur.figures")
+    monkeypatch.delitem(sys.modules, "keras_mhdeblur.evaluation.figures")
+    monkeypatch.delattr("keras_mhdeblur.evaluation.figures")
     assert run("pairs", tmp_path / "no.json") == 2
     assert 'pip install "keras-mhdeblur[figures]"' in capfd.readouterr().err
 

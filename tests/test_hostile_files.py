@@ -24,14 +24,14 @@ from keras_mhdeblur.cli.photo_paths import find_photos
 from keras_mhdeblur.convert import from_torch_checkpoint
 from keras_mhdeblur.convert.checkpoint_files import read_state_dict
 from keras_mhdeblur.convert.pickled_tensors import CheckpointError
-from keras_mhdeblur.images import (
+from keras_mhdeblur.networks import NAFNet
+from keras_mhdeblur.photos.images import (
     ImageFileError,
     pixel_limit,
     read_image,
     write_image,
 )
-from keras_mhdeblur.lossless import write_png, write_tiff
-from keras_mhdeblur.networks import NAFNet
+from keras_mhdeblur.photos.png_tiff import write_png, write_tiff
 from keras_mhdeblur.presets import PresetError, update_metadata
 from keras_mhdeblur.presets.files import checksum
 from keras_mhdeblur.presets.litert import litert_from_preset

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageOps
 
-from keras_mhdeblur import images, lossless
-from keras_mhdeblur.images import ImageFileError, Photo, read_image, write_image
+from keras_mhdeblur.photos import images, png_tiff
+from keras_mhdeblur.photos.images import ImageFileError, Photo, read_image, write_image
 
 
 @pytest.fixture
@@ -218,7 +218,7 @@ def test_written_tiff(tmp_path, rng, dtype, channels):
 
     array = rng.integers(0, np.iinfo(dtype).max, (6, 5, channels), dtype)
     with open(tmp_path / "out.tif", "wb") as file:
-        lossless.write_tiff(file, array)
+        png_tiff.write_tiff(file, array)
     back = read_image(tmp_path / "out.tif").to_array().reshape(6, 5, -1)
     if channels == 2 and dtype == "uint16":
         np.testing.assert_array_equal(back[..., [0, 3]], array)
@@ -232,12 +232,12 @@ def test_written_tiff(tmp_path, rng, dtype, channels):
 
 @pytest.mark.parametrize("limit", [0, 2**32])
 def test_written_strips(tmp_path, rng, monkeypatch, limit):
-    monkeypatch.setattr(lossless, "_TIFF_LIMIT", limit)
+    monkeypatch.setattr(png_tiff, "_TIFF_LIMIT", limit)
     array = rng.integers(0, 65536, (150, 5, 3), "uint16")
     exif = Image.Exif()
     exif.get_ifd(0x8769)[0x829A] = 0.125
     with open(tmp_path / "out.tif", "wb") as file:
-        lossless.write_tiff(file, array, exif=exif.tobytes())
+        png_tiff.write_tiff(file, array, exif=exif.tobytes())
     assert (tmp_path / "out.tif").read_bytes()[2] == (42 if limit else 43)
     np.testing.assert_array_equal(read_image(tmp_path / "out.tif").to_array(), array)
     with Image.open(tmp_path / "out.tif") as image:
@@ -265,7 +265,7 @@ def test_compressed_planes_keep_eight_bits_and_say_so(tmp_path, rng):
     data = [zlib.compress(array[..., c].tobytes()) for c in range(3)]
     tags |= {259: 8, 279: tuple(map(len, data))}
     tags[273] = tuple(int(n) for n in np.cumsum([0, *map(len, data[:2])]))
-    directory = lossless.ImageFileDirectory_v2(b"II*\0\0\0\0\0")
+    directory = png_tiff.ImageFileDirectory_v2(b"II*\0\0\0\0\0")
     for tag, value in tags.items():
         directory[tag] = value
     file = io.BytesIO()
@@ -280,7 +280,7 @@ def test_sixteen_bits_need_no_tensorflow(tmp_path):
     code = f"""
 import sys
 import mhdeblur
-from keras_mhdeblur.images import read_image, write_image
+from keras_mhdeblur.photos.images import read_image, write_image
 
 for suffix in ("png", "tif"):
     path = {str(tmp_path)!r} + "/in." + suffix
@@ -353,7 +353,7 @@ def test_metadata_are_kept(tmp_path, rng, source, target):
     profile = srgb_profile()
     array = random_bytes(rng, 16, 24, 3)
     if source in ("png", "tiff"):  # Pillow writes a part of them
-        write = {"png": lossless.write_png, "tiff": lossless.write_tiff}[source]
+        write = {"png": png_tiff.write_png, "tiff": png_tiff.write_tiff}[source]
         with open(tmp_path / f"in.{source}", "wb") as file:
             write(file, array, profile, exif.tobytes(), XMP)
     else:

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_mhdeblur import lossless, scratch
-from keras_mhdeblur.images import ImageFileError, Photo, read_image, write_image
+from keras_mhdeblur.photos import png_tiff
+from keras_mhdeblur.photos.images import ImageFileError, Photo, read_image, write_image
+from keras_mhdeblur.utils import disk_arrays
 
 pyvips = pytest.importorskip("pyvips")
 # Every photo is larger.
@@ -25,7 +26,8 @@ def random_array(height, width, channels, dtype="uint8"):
 def assert_same(path, disk=True):
     """A file gives the same read in parts, or as a whole where it cannot be."""
     whole, parts = read_image(path), read_image(path, LIMIT)
-    assert scratch.on_disk(parts.values) == disk and not scratch.on_disk(whole.values)
+    assert disk_arrays.on_disk(parts.values) == disk
+    assert not disk_arrays.on_disk(whole.values)
     np.testing.assert_array_equal(parts.to_array(), whole.to_array())
     np.testing.assert_array_equal(parts.values, whole.values)
     names = "depth", "gray", "icc_profile", "exif", "xmp", "notes", "png_chunks"
@@ -38,7 +40,7 @@ def assert_same(path, disk=True):
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_pixels_are_those_of_the_whole(tmp_path, channels, dtype):
     array = random_array(150, 45, channels, dtype)
-    for suffix, write in (("png", lossless.write_png), ("tif", lossless.write_tiff)):
+    for suffix, write in (("png", png_tiff.write_png), ("tif", png_tiff.write_tiff)):
         with open(tmp_path / f"in.{suffix}", "wb") as file:
             write(file, array)
         photo = assert_same(tmp_path / f"in.{suffix}")
@@ -109,8 +111,8 @@ def test_metadata_behind_the_pixels_of_a_png(tmp_path):
     xmp = b'<rdf:Description tiff:Orientation="6"/>'
     file = io.BytesIO()
     array = random_array(4, 6, 3, "uint16")
-    gamma = lossless._chunk(b"gAMA", struct.pack(">I", 100000))
-    lossless.write_png(file, array, None, exif.tobytes(), xmp, gamma)
+    gamma = png_tiff._chunk(b"gAMA", struct.pack(">I", 100000))
+    png_tiff.write_png(file, array, None, exif.tobytes(), xmp, gamma)
     data = file.getvalue()
     start, pixels, end = (
         data.index(b"eXIf") - 4,
@@ -142,8 +144,8 @@ def test_other_kinds_are_read_as_a_whole(tmp_path):
 
 def test_small_photos_are_read_as_a_whole(tmp_path):
     Image.new("RGB", (100, 100)).save(tmp_path / "in.png")
-    assert scratch.on_disk(read_image(tmp_path / "in.png", 0.119).values)
-    assert not scratch.on_disk(read_image(tmp_path / "in.png", 0.12).values)
+    assert disk_arrays.on_disk(read_image(tmp_path / "in.png", 0.119).values)
+    assert not disk_arrays.on_disk(read_image(tmp_path / "in.png", 0.12).values)
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif", "jpg"])
@@ -160,17 +162,17 @@ def test_a_full_disk_is_no_broken_file(tmp_path, monkeypatch):
     Image.new("RGB", (9, 7)).save(tmp_path / "in.png")
     usage = types.SimpleNamespace(free=188)  # of 9 * 7 * 3 bytes
     monkeypatch.setattr("shutil.disk_usage", lambda folder: usage)
-    with pytest.raises(scratch.DiskFullError, match="no room.*Received: folder="):
+    with pytest.raises(disk_arrays.DiskFullError, match="no room.*Received: folder="):
         read_image(tmp_path / "in.png", LIMIT)
     usage.free += 1
-    assert scratch.on_disk(read_image(tmp_path / "in.png", LIMIT).values)
+    assert disk_arrays.on_disk(read_image(tmp_path / "in.png", LIMIT).values)
 
 
 def test_without_pyvips_a_note_says_what_would_help(tmp_path, monkeypatch):
     Image.new("RGB", (9, 7)).save(tmp_path / "in.png")
     monkeypatch.setitem(sys.modules, "pyvips", None)
     photo = read_image(tmp_path / "in.png", LIMIT)
-    assert photo.values.shape == (7, 9, 3) and not scratch.on_disk(photo.values)
+    assert photo.values.shape == (7, 9, 3) and not disk_arrays.on_disk(photo.values)
     (note,) = photo.notes
     assert 'pip install "keras-mhdeblur[large]"' in note
 

@@ -3,8 +3,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_mhdeblur import assignment, losses
+from keras_mhdeblur import losses
+from keras_mhdeblur.experimental import winner_metrics
 from keras_mhdeblur.layers import HeadCombination, bilinear_downsample
+from keras_mhdeblur.losses import assignment
 
 MPRNET = losses.CombinedLoss(
     [losses.CharbonnierLoss(), losses.EdgeLoss(weight=0.05)], name="mprnet"
@@ -217,7 +219,7 @@ def test_errors_of_blocks_are_those_of_combined_images(combine):
     rng = np.random.default_rng(0)
     label = rng.random((2, 31, 45, 3), "float32")
     stack = rng.random((2, 4, 31, 45, 3), "float32")
-    values = np.array(assignment.block_mse(stack - label[:, None], combine))
+    values = np.array(winner_metrics.block_mse(stack - label[:, None], combine))
     hypotheses = np.array(HeadCombination(combine)(stack))
     assert values.shape == (2, 2, 3, hypotheses.shape[1])
     squares = np.square(hypotheses - label[:, None])

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from keras_mhdeblur import metrics
+from keras_mhdeblur.experimental import winner_metrics
 
 
 def images(file, heads="heads"):
@@ -115,10 +116,10 @@ def test_predicted_winners():
     errors = [[1e-3, 1e-1], [1e-2, 1e-3], [1e-2, 1e-1], [1e-1, 1e-3]]
     probabilities = [[0.9, 0.1], [0.1, 0.9], [0.3, 0.7], [0.7, 0.3]]
     expected = {
-        metrics.WinnerAccuracy(): 0.5,
-        metrics.MajorityAccuracy(): 0.5,
-        metrics.CalibrationError(): 0.5 * 0.1 + 0.5 * 0.7,
-        metrics.SelectionRegret(): (0 + 0 + 10 + 20) / 4,
+        winner_metrics.WinnerAccuracy(): 0.5,
+        winner_metrics.MajorityAccuracy(): 0.5,
+        winner_metrics.CalibrationError(): 0.5 * 0.1 + 0.5 * 0.7,
+        winner_metrics.SelectionRegret(): (0 + 0 + 10 + 20) / 4,
     }
     errors, logits = np.array(errors), np.log(probabilities)
     for metric, value in expected.items():

@@ -103,7 +103,7 @@ def test_project_table_stays_in_setup_cfg():
 
 
 def test_installed_wheel_works_elsewhere(installed, tmp_path):
-    assert "restore" in installed("-m", "mhdeblur", "--help")
+    assert "restore" in installed("-m", "keras_mhdeblur", "--help")
     listed = installed(
         "-c",
         "from keras_mhdeblur.presets import list_presets; print(*list_presets())",
@@ -114,7 +114,7 @@ def test_installed_wheel_works_elsewhere(installed, tmp_path):
     if (ROOT / "zoo/nafnet_mh_c/model.weights.h5").exists():
         pixels = np.random.default_rng(0).integers(0, 256, (24, 31, 3), "uint8")
         Image.fromarray(pixels).save(tmp_path / "photo.jpg")
-        command = ("-m", "mhdeblur", "restore", tmp_path / "photo.jpg")
+        command = ("-m", "keras_mhdeblur", "restore", tmp_path / "photo.jpg")
         installed(*command, "--output", tmp_path / "restored")
         restored = Image.open(tmp_path / "restored" / "photo.png")
         assert restored.size == (31, 24)

@@ -2,14 +2,14 @@ import tracemalloc
 
 import numpy as np
 
-from keras_mhdeblur import scratch
+from keras_mhdeblur.utils import disk_arrays
 
 
 def test_arrays_on_disk_hold_values_and_leave_no_file(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     tracemalloc.start()
     try:
-        array = scratch.empty((500, 1000, 3), "uint16", disk=True)
+        array = disk_arrays.empty((500, 1000, 3), "uint16", disk=True)
         array[...] = np.arange(1000, dtype="uint16")[:, None]
         assert tracemalloc.get_traced_memory()[1] < 1e5
     finally:
@@ -21,13 +21,13 @@ def test_arrays_on_disk_hold_values_and_leave_no_file(tmp_path, monkeypatch):
 
 def test_views_are_where_their_array_is():
     for disk in (True, False):
-        array = scratch.empty((4, 5, 3), "uint8", disk)
-        assert scratch.on_disk(array) == disk
-        assert scratch.on_disk(array[::-1, :, :1].swapaxes(0, 1)) == disk
-        assert not scratch.on_disk(array.copy())
+        array = disk_arrays.empty((4, 5, 3), "uint8", disk)
+        assert disk_arrays.on_disk(array) == disk
+        assert disk_arrays.on_disk(array[::-1, :, :1].swapaxes(0, 1)) == disk
+        assert not disk_arrays.on_disk(array.copy())
 
 
 def test_a_budget_is_spent_on_what_fits():
-    budget = scratch.Budget(10)
-    disk = [scratch.on_disk(budget.empty((n,), "uint16")) for n in (4, 2, 1, 1)]
+    budget = disk_arrays.Budget(10)
+    disk = [disk_arrays.on_disk(budget.empty((n,), "uint16")) for n in (4, 2, 1, 1)]
     assert disk == [False, True, False, True]

@@ -3,6 +3,8 @@ import numpy as np
 import pytest
 
 import keras_mhdeblur as mhd
+from keras_mhdeblur.experimental import winner_metrics
+from keras_mhdeblur.experimental.winner_predictor import WinnerPredictor
 
 
 def two_shifts(shift=0.1):
@@ -15,7 +17,7 @@ def two_shifts(shift=0.1):
 
 
 def all_metrics():
-    m = mhd.metrics
+    m = winner_metrics
     return {
         name: [m.WinnerAccuracy(), m.MajorityAccuracy(), m.CalibrationError(),
                m.SelectionRegret()]
@@ -52,7 +54,7 @@ def trained():
     before = [np.array(weight) for weight in model.weights]
     photo = bright_and_dark(1, seed=1)[0][0, :31, :45]
     restored = model.restore(photo, guard=False)
-    predictor = mhd.WinnerPredictor(model)
+    predictor = WinnerPredictor(model)
     optimizer = keras.optimizers.AdamW(0.01, weight_decay=0.1)
     predictor.compile(optimizer, metrics=all_metrics())
     images, labels, _ = bright_and_dark(16 * 150, seed=0)
@@ -117,7 +119,7 @@ def test_round_trip(trained, tmp_path):
     scores = [each.evaluate(images, labels, verbose=0) for each in (copy, predictor)]
     np.testing.assert_allclose(*scores, rtol=1e-5)
     predictor.save_weights(tmp_path / "predictor.weights.h5")
-    other = mhd.WinnerPredictor(two_shifts(0.3))
+    other = WinnerPredictor(two_shifts(0.3))
     other.load_weights(tmp_path / "predictor.weights.h5")
     np.testing.assert_array_equal(
         other.image_weights(photo), predictor.image_weights(photo)
@@ -130,7 +132,7 @@ def test_probabilities_are_frequencies():
     second = np.isin(np.arange(20), (*range(9), 17, 18, 19))
     images = np.where(bright, 0.7, 0.3)[:, None, None, None] * np.ones((16, 16, 3))
     labels = images + np.where(second, -0.1, 0.1)[:, None, None, None]
-    predictor = mhd.WinnerPredictor(two_shifts())
+    predictor = WinnerPredictor(two_shifts())
     predictor.compile(keras.optimizers.Adam(0.02), metrics=all_metrics())
     # One long epoch takes a third of the time of many.
     many = [np.tile(each, (150, 1, 1, 1)) for each in (images, labels)]
@@ -155,7 +157,7 @@ def test_probabilities_are_frequencies():
 
 def test_every_network(kind, images):
     model = mhd.Deblurrer(kind.small(), local_statistics=kind.statistics(64))
-    predictor = mhd.WinnerPredictor(model)
+    predictor = WinnerPredictor(model)
     photos = images(2, 31, 45)
     outputs = predictor(photos)
     assert outputs["image"].shape == (2, model.num_hypotheses)
@@ -167,15 +169,15 @@ def test_every_network(kind, images):
 
 def test_small():
     network = mhd.networks.NAFNet(16, (1, 1), 1, (1, 1), num_heads=4)
-    assert mhd.WinnerPredictor(mhd.Deblurrer(network)).count_params() < 20_000
+    assert WinnerPredictor(mhd.Deblurrer(network)).count_params() < 20_000
 
 
 def test_refusals(images):
-    predictor = mhd.WinnerPredictor(two_shifts())
+    predictor = WinnerPredictor(two_shifts())
     with pytest.raises(ValueError, match=r"Received: image.shape=\(2, 16, 16, 3\)"):
         predictor.image_weights(images(2, 16, 16))
     inputs = keras.Input((None, None, 3))
     network = keras.Model(inputs, inputs[:, None])
     network.num_heads = 1
     with pytest.raises(ValueError, match="Received: deblurrer.network="):
-        mhd.WinnerPredictor(mhd.Deblurrer(network))
+        WinnerPredictor(mhd.Deblurrer(network))

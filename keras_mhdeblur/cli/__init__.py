@@ -1,14 +1,14 @@
 """The command `mhdeblur`.
 
 Only the standard library is imported here, so that the help and wrong arguments are
-answered at once. Installed, this is also the package `mhdeblur` (see setup.cfg).
+answered at once.
 """
 
 import argparse
 import os
 import sys
 
-from . import (
+from keras_mhdeblur.cli import (
     convert,
     evaluate,
     export,
@@ -19,7 +19,7 @@ from . import (
     synthesize,
     train,
 )
-from .common import UsageError, printable
+from keras_mhdeblur.cli.common import UsageError, printable
 
 
 def main(arguments=None):
@@ -65,7 +65,7 @@ class _Parser(argparse.ArgumentParser):
         options = self._option_string_actions
         if name[:2] == "--" and " " not in argument:
             if not any(option.startswith(name) for option in options):
-                from keras_mhdeblur.spelling import did_you_mean
+                from keras_mhdeblur.utils.spelling import did_you_mean
 
                 hint = did_you_mean(name, options)
                 self.error(f"unrecognized argument: {name}.{hint}")

@@ -133,7 +133,7 @@ def make_output_folder(path):
 
 def load_preset(preset, option="--preset", stages=None):
     with quiet_import():
-        from keras_mhdeblur.presets import from_preset
+        from keras_mhdeblur import from_preset
     overrides = {} if stages is None else {"stages": stages}
     try:
         return from_preset(preset, **overrides)

@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from .common import UsageError, quiet_import
+from keras_mhdeblur.cli.common import UsageError, quiet_import
 
 
 def add_parser(commands):

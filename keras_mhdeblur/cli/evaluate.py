@@ -5,7 +5,7 @@ import io
 import json
 from pathlib import Path
 
-from .common import (
+from keras_mhdeblur.cli.common import (
     UsageError,
     add_preset_option,
     chosen_preset,
@@ -80,7 +80,7 @@ def _evaluate(options):
     with quiet_import():
         from keras_mhdeblur.data.alignment import import_opencv
         from keras_mhdeblur.evaluation import evaluate
-        from keras_mhdeblur.images import write_atomically
+        from keras_mhdeblur.photos.images import write_atomically
 
     options.preset, options.stages = chosen_preset(options)
     model = load_preset(options.preset, stages=options.stages)

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from .common import (
+from keras_mhdeblur.cli.common import (
     UsageError,
     add_stages_option,
     load_preset,
@@ -13,7 +13,7 @@ from .common import (
     printable,
     quiet_import,
 )
-from .photo_paths import find_photos
+from keras_mhdeblur.cli.photo_paths import find_photos
 
 # So many photos tell the ranges of activations; more take long and tell no more.
 CALIBRATION_PHOTOS = 32
@@ -146,7 +146,7 @@ def _export(options):
     problem = None
     with quiet_import():
         from keras_mhdeblur.export import export_as
-        from keras_mhdeblur.images import ImageFileError
+        from keras_mhdeblur.photos.images import ImageFileError
 
         try:
             report = export_as(

@@ -4,7 +4,7 @@ import io
 import json
 from pathlib import Path
 
-from .common import (
+from keras_mhdeblur.cli.common import (
     UsageError,
     add_preset_option,
     chosen_preset,
@@ -152,7 +152,7 @@ def _import_figures(output):
     with quiet_import():
         import keras_mhdeblur  # noqa: F401
     try:
-        from keras_mhdeblur import figures
+        from keras_mhdeblur.evaluation import figures
     except ImportError as error:
         raise UsageError(str(error)) from None
     path = Path(output)
@@ -192,7 +192,7 @@ def _read_scores(path, keys):
 
 
 def _save(figure, output):
-    from keras_mhdeblur.images import write_atomically
+    from keras_mhdeblur.photos.images import write_atomically
 
     path = Path(output)
     file = io.BytesIO()

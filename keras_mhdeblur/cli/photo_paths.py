@@ -4,7 +4,7 @@ import glob
 import os
 from pathlib import Path
 
-from .common import printable
+from keras_mhdeblur.cli.common import printable
 
 # What a folder is searched for; a file named by itself may have any suffix.
 PHOTO_SUFFIXES = {

@@ -2,7 +2,12 @@
 
 from pathlib import Path
 
-from .common import UsageError, positive, quiet_import, warnings_as_lines
+from keras_mhdeblur.cli.common import (
+    UsageError,
+    positive,
+    quiet_import,
+    warnings_as_lines,
+)
 
 
 def add_parser(commands):
@@ -105,7 +110,7 @@ def _ask():
 
 
 def _run(data, pairs, output, settings):
-    from keras_mhdeblur.inference.progress import ProgressBar
+    from keras_mhdeblur.utils.progress import ProgressBar
 
     # In a log every item is a line: at most 50 for any number of pairs.
     bar = ProgressBar(min(50, len(pairs)))

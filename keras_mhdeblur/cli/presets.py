@@ -1,6 +1,6 @@
 """`mhdeblur presets`: what is built in."""
 
-from .common import quiet_import
+from keras_mhdeblur.cli.common import quiet_import
 
 
 def add_parser(commands):

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from .common import (
+from keras_mhdeblur.cli.common import (
     UsageError,
     add_preset_option,
     chosen_preset,
@@ -20,7 +20,7 @@ from .common import (
     quiet_decoders,
     quiet_import,
 )
-from .photo_paths import PHOTO_SUFFIXES, find_photos, plan_outputs
+from keras_mhdeblur.cli.photo_paths import PHOTO_SUFFIXES, find_photos, plan_outputs
 
 # From so many pixels on a photo takes minutes on two cores.
 _MANY_PIXELS = 4e6
@@ -193,7 +193,7 @@ def _check_output_file(options, count):
         raise UsageError(
             f"--output-format is for folders, --output {output} has a format already"
         )
-    from keras_mhdeblur.images import format_of_name
+    from keras_mhdeblur.photos.images import format_of_name
 
     if format_of_name(options.output) is None:
         _refuse_format(options.output)
@@ -259,8 +259,8 @@ class _Summary:
 
 
 def _restore_all(model, engine, jobs, options, summary):
-    from keras_mhdeblur.images import pixel_limit
-    from keras_mhdeblur.inference.progress import ProgressBar
+    from keras_mhdeblur.photos.images import pixel_limit
+    from keras_mhdeblur.utils.progress import ProgressBar
 
     bar = ProgressBar(len(jobs))
     with pixel_limit(options.max_megapixels * 10**6):
@@ -283,12 +283,10 @@ def _restore_all(model, engine, jobs, options, summary):
 
 def _load(options):
     """A model, and the arguments of its `restore` that say what computes."""
-    from keras_mhdeblur.inference.selection import head_weights
-
     model, engine = _load_engine(options)
     if options.select is not None:
         try:
-            head_weights(model, options.select)
+            model.head_info.parse(options.select)
         except ValueError as error:
             raise UsageError(f"--select: {one_line(error)}") from None
     return model, engine
@@ -320,7 +318,9 @@ def _load_engine(options):
     )
     try:
         with quiet_import():
-            model.inference_engine("litert", options.local_statistics)
+            from keras_mhdeblur.inference.engine_choice import choose_engine
+
+            choose_engine(model, "litert", options.local_statistics)
     except Exception as error:
         if options.engine == "litert":
             raise UsageError(f"--engine litert: {one_line(error)}") from None
@@ -343,8 +343,9 @@ def megapixels(height, width):
 
 def _restore_file(model, path, target, options, engine, bar):
     """Restores one photo; returns remarks on it, a line each."""
-    from keras_mhdeblur.images import check_format, read_image
-    from keras_mhdeblur.scratch import on_disk
+    from keras_mhdeblur.inference import restore
+    from keras_mhdeblur.photos.images import check_format, read_image
+    from keras_mhdeblur.utils.disk_arrays import on_disk
 
     with quiet_decoders():
         photo = read_image(path, options.memory_limit_mb)
@@ -366,7 +367,8 @@ def _restore_file(model, path, target, options, engine, bar):
             bar.message(text)
         bar.advance(printable(path.name), done, total)
 
-    result = model.restore(
+    result = restore(
+        model,
         photo,
         select=options.select,
         hypotheses=options.hypotheses,

@@ -5,7 +5,7 @@ import sys
 import time
 from pathlib import Path
 
-from .common import (
+from keras_mhdeblur.cli.common import (
     UsageError,
     make_output_folder,
     one_line,
@@ -14,7 +14,7 @@ from .common import (
     quiet_import,
     whole_number,
 )
-from .photo_paths import find_photos, plan_outputs
+from keras_mhdeblur.cli.photo_paths import find_photos, plan_outputs
 
 
 def add_parser(commands):
@@ -256,7 +256,7 @@ def _run(pairs_of, sources, names, failures, options):
     make_output_folder(output)
 
     with quiet_import():
-        from keras_mhdeblur.inference.progress import ProgressBar
+        from keras_mhdeblur.utils.progress import ProgressBar
 
     begin = time.monotonic()
     bar = ProgressBar(len(sources))

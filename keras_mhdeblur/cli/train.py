@@ -3,7 +3,13 @@
 import sys
 from pathlib import Path
 
-from .common import UsageError, load_preset, quiet_import, recipe_path, whole_number
+from keras_mhdeblur.cli.common import (
+    UsageError,
+    load_preset,
+    quiet_import,
+    recipe_path,
+    whole_number,
+)
 
 
 def add_parser(commands):

@@ -7,8 +7,8 @@ from keras_mhdeblur.convert.checkpoint_files import read_checkpoint
 from keras_mhdeblur.convert.recognition import recognize
 from keras_mhdeblur.convert.state_dict import load_official_weights
 from keras_mhdeblur.deblurrer import Deblurrer
-from keras_mhdeblur.limits import weights_at_most
-from keras_mhdeblur.options import divide_options
+from keras_mhdeblur.utils.split_options import divide_options
+from keras_mhdeblur.utils.weight_limit import weights_at_most
 
 
 def from_checkpoint(path, architecture="auto", *, entry=None, **overrides):
@@ -76,7 +76,7 @@ def build_model(state, recognition, overrides):
     }
     arguments = {**recognition.arguments, **recognition.assumed, **overrides}
     network_arguments, model_arguments = divide_options(
-        cls.__name__, arguments, options
+        cls.__name__, arguments, options, Deblurrer
     )
     try:
         with weights_at_most(

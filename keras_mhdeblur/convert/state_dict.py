@@ -2,14 +2,14 @@
 
 import numpy as np
 
-from keras_mhdeblur.convert.hinet import hinet_entries
-from keras_mhdeblur.convert.mprnet import mprnet_entries
-from keras_mhdeblur.convert.nafnet import nafnet_entries
-from keras_mhdeblur.convert.restormer import restormer_entries
-from keras_mhdeblur.convert.xydeblur import xydeblur_entries
 from keras_mhdeblur.deblurrer import Deblurrer
 from keras_mhdeblur.networks import MAXIM, HINet, MPRNet, NAFNet, Restormer, XYDeblur
+from keras_mhdeblur.networks.hinet.official_names import hinet_entries
 from keras_mhdeblur.networks.maxim.official_names import maxim_entries
+from keras_mhdeblur.networks.mprnet.official_names import mprnet_entries
+from keras_mhdeblur.networks.nafnet.official_names import nafnet_entries
+from keras_mhdeblur.networks.restormer.official_names import restormer_entries
+from keras_mhdeblur.networks.xydeblur.official_names import xydeblur_entries
 
 _ENTRIES = {
     HINet: hinet_entries,

@@ -4,7 +4,7 @@ import math
 
 from keras import ops
 
-from keras_mhdeblur.data import random
+from keras_mhdeblur.data import seeded
 
 
 def camera_path(
@@ -27,7 +27,7 @@ def camera_path(
     Returns:
         (B, T, 4): x and y in pixels, rotation in radians, logarithm of the scale.
     """
-    u = random.uniform(seeds, 16, stream=7)[:, :, None]
+    u = seeded.uniform(seeds, 16, stream=7)[:, :, None]
     moving = ops.cast(u[:, 14] >= still, "float32")
     length = moving * max_path * u[:, 0] ** exponent
     direction = 2 * math.pi * u[:, 1]
@@ -62,7 +62,7 @@ def object_path(seeds, times, camera, max_path, index):
         (B, T, 4), as `camera_path`: the camera's path times 0.5 to 1.5 (parallax), and
         a straight one. An object before a camera at rest may move.
     """
-    u = random.uniform(seeds, 3, stream=100 + index)[:, :, None]
+    u = seeded.uniform(seeds, 3, stream=100 + index)[:, :, None]
     length, direction = max_path * u[:, 1], 2 * math.pi * u[:, 2]
     t = times + 0 * length
     x, y = length * ops.cos(direction) * t, length * ops.sin(direction) * t

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_mhdeblur.data.folders import SUFFIXES
-from keras_mhdeblur.images import (
+from keras_mhdeblur.photos.images import (
     from_float,
     linear_to_srgb,
     read_image,

@@ -5,7 +5,7 @@ import inspect
 from keras import ops
 
 from keras_mhdeblur.data.synthesis import synthesize_motion_blur
-from keras_mhdeblur.spelling import did_you_mean
+from keras_mhdeblur.utils.spelling import did_you_mean
 
 # What is not left to the user.
 _NO_SETTINGS = ("sharp", "seed", "margin", "return_frames")

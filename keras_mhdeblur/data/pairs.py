@@ -20,7 +20,7 @@ from keras_mhdeblur.data.frames import (
     open_frames,
 )
 from keras_mhdeblur.data.synthesis import synthesize_motion_blur
-from keras_mhdeblur.images import (
+from keras_mhdeblur.photos.images import (
     Photo,
     from_float,
     read_image,

@@ -4,7 +4,7 @@ import math
 
 from keras import ops
 
-from keras_mhdeblur.data import random
+from keras_mhdeblur.data import seeded
 
 _RADIUS = 6  # of the Gaussian in pixels: two deviations of the largest allowed
 
@@ -21,13 +21,13 @@ def object_mask(seeds, height, width, max_objects, index):
     Returns:
         (B, height, width, 1) in [0, 1]; 0 everywhere in samples with fewer objects.
     """
-    u = random.uniform(seeds, 2, stream=110 + index)
-    coarse = random.normal(seeds, 25, stream=100 + index)  # uniform's 200, ...
+    u = seeded.uniform(seeds, 2, stream=110 + index)
+    coarse = seeded.normal(seeds, 25, stream=100 + index)  # uniform's 200, ...
     coarse = ops.reshape(coarse, (-1, 5, 5, 1))
     field = ops.image.resize(coarse, (height, width), "bicubic", antialias=False)
     softness = ops.reshape(4 + 26 * u[:, 0], (-1, 1, 1, 1))
     level = ops.reshape(1.4 * u[:, 1] - 0.3, (-1, 1, 1, 1))
-    count = ops.floor((max_objects + 1) * random.uniform(seeds, 1, stream=109)[:, 0])
+    count = ops.floor((max_objects + 1) * seeded.uniform(seeds, 1, stream=109)[:, 0])
     there = ops.reshape(ops.cast(index < count, "float32"), (-1, 1, 1, 1))
     return there * ops.sigmoid(softness * (field - level))
 
@@ -48,13 +48,13 @@ def lamps(seeds, height, width, max_lights):
         darkness: (B, 1, 1, 1), what to multiply the rest of the sample with; 1 where
             there are no lamps.
     """
-    first = random.uniform(seeds, 3, stream=120)
+    first = seeded.uniform(seeds, 3, stream=120)
     count = ops.floor(2 * first[:, 0] * (max_lights + 1)) - max_lights - 1
     rows = ops.reshape(ops.arange(height, dtype="float32"), (1, -1, 1, 1))
     columns = ops.reshape(ops.arange(width, dtype="float32"), (1, 1, -1, 1))
     light = 0.0
     for k in range(max_lights):
-        u = random.uniform(seeds, 7, stream=121 + k)[:, :, None, None]
+        u = seeded.uniform(seeds, 7, stream=121 + k)[:, :, None, None]
         y, x = u[:, 0:1] * height, u[:, 1:2] * width
         radius = 0.7 + 1.8 * u[:, 2:3]
         strength = ops.cast(k < count[:, None, None, None], "float32")
@@ -78,7 +78,7 @@ def defocus(images, seeds, max_defocus):
     Returns:
         (images, changed): (B, H, W, C), and booleans (B, 1, 1, 1).
     """
-    u = random.uniform(seeds, 2, stream=150)
+    u = seeded.uniform(seeds, 2, stream=150)
     changed = ops.reshape(u[:, 0] < 0.5, (-1, 1, 1, 1))
     deviation = ops.maximum(max_defocus * u[:, 1:], 0.1)
     offsets = ops.arange(-_RADIUS, _RADIUS + 1, dtype="float32")

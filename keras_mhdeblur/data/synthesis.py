@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_mhdeblur.data import random
+from keras_mhdeblur.data import seeded
 from keras_mhdeblur.data.camera import affine_transforms, camera_path, object_path
 from keras_mhdeblur.data.jpeg import jpeg_compress
 from keras_mhdeblur.data.scene import defocus, lamps, object_mask
@@ -112,7 +112,7 @@ def synthesize_motion_blur(
     if len(seed.shape) == 0:
         seed = seed + ops.arange(batch, dtype="int32")
     to_linear, from_linear = _response(gamma, gamma_spread, seed)
-    draws = random.uniform(seed, 5)
+    draws = seeded.uniform(seed, 5)
     label_time = label_jitter * (2 * draws[:, :1] - 1)
     times = (ops.arange(num_frames, dtype="float32") + 0.5) / num_frames - 0.5
     times = ops.concatenate([times[None, :] + 0 * label_time, label_time], axis=1)
@@ -164,7 +164,7 @@ def synthesize_motion_blur(
     # Shot noise grows with the light, read noise does not.
     shape = ops.shape(blurry)
     count = shape[1] * shape[2] * shape[3]
-    gauss = ops.reshape(random.normal(seed, count, stream=1), shape)
+    gauss = ops.reshape(seeded.normal(seed, count, stream=1), shape)
     # At mid-grey (0.5) the response has the slope that turns this into `max_noise`.
     grey = to_linear(ops.convert_to_tensor(0.5, "float32"))
     slope = (to_linear(ops.convert_to_tensor(0.51, "float32")) - grey) / 0.01
@@ -173,8 +173,8 @@ def synthesize_motion_blur(
     spread = ops.sqrt(shot * ops.maximum(blurry, 0) / grey + (1 - shot))
     blurry = _developed(blurry + level * spread * gauss, from_linear)
     if max_late_noise:
-        gauss = ops.reshape(random.normal(seed, count, stream=20), shape)
-        level = max_late_noise * random.uniform(seed, 1, stream=39) ** 2
+        gauss = ops.reshape(seeded.normal(seed, count, stream=20), shape)
+        level = max_late_noise * seeded.uniform(seed, 1, stream=39) ** 2
         blurry = blurry + ops.reshape(level, (-1, 1, 1, 1)) * gauss
     if min_resampling < 1:
         blurry = _resampled(blurry, seed, min_resampling)
@@ -182,7 +182,7 @@ def synthesize_motion_blur(
     if jpeg_quality is not None:
         low, high = jpeg_quality
         compressed = jpeg_compress(
-            blurry, low + (high - low) * random.uniform(seed, 1, 4)[:, 0]
+            blurry, low + (high - low) * seeded.uniform(seed, 1, 4)[:, 0]
         )
         half = ops.reshape(draws[:, 4] < 0.5, (-1, 1, 1, 1))
         blurry = ops.where(half, compressed, blurry)
@@ -201,7 +201,7 @@ def _developed(exposure, from_linear):
 def _resampled(images, seed, min_factor):
     """Half of the samples, reduced and enlarged again."""
     height, width = images.shape[1], images.shape[2]
-    u = random.uniform(seed, 2, stream=38)
+    u = seeded.uniform(seed, 2, stream=38)
     factor = ops.where(u[:, :1] < 0.5, 1 - (1 - min_factor) * u[:, 1:], 1.0)
     result = images
     for zoom in (-ops.log(factor), ops.log(factor)):
@@ -216,7 +216,7 @@ def _response(gamma, spread, seed):
     if isinstance(gamma, (tuple, list)):
         return gamma
     if spread:
-        u = ops.reshape(random.uniform(seed, 1, stream=37), (-1, 1, 1, 1))
+        u = ops.reshape(seeded.uniform(seed, 1, stream=37), (-1, 1, 1, 1))
         gamma = gamma * (1 + spread * (2 * u - 1))
     return lambda x: x**gamma, lambda x: x ** (1 / gamma)
 

@@ -8,7 +8,7 @@ import numpy as np
 from keras_mhdeblur import metrics
 from keras_mhdeblur.data import align_for_scoring
 from keras_mhdeblur.data.benchmarks import BENCHMARKS, check_choice
-from keras_mhdeblur.inference.keras_engine import KerasEngine
+from keras_mhdeblur.engines.keras_engine import KerasEngine
 
 # Key of each SSIM variant (`metrics.ssim`) in scores.
 SSIM_KEYS = {"per_channel": "ssim", "3d": "ssim_3d", "luma": "ssim_luma"}

@@ -4,8 +4,8 @@ from keras_mhdeblur.export.exporter import ExportError
 from keras_mhdeblur.export.formats import export_as
 from keras_mhdeblur.export.graphs import output_graph
 from keras_mhdeblur.export.litert import to_litert
-from keras_mhdeblur.export.onnx import to_onnx
-from keras_mhdeblur.export.openvino import to_openvino
+from keras_mhdeblur.export.onnx_format import to_onnx
+from keras_mhdeblur.export.openvino_format import to_openvino
 from keras_mhdeblur.export.parity import Report
 from keras_mhdeblur.export.saved_model import to_saved_model
 

@@ -4,8 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_mhdeblur.inference.adaptive import FLOOR, REACH
-from keras_mhdeblur.inference.guard import BLOCK
+from keras_mhdeblur.hypotheses.adaptive import BLOCK, FLOOR, REACH
 from keras_mhdeblur.layers.spatial import padded_size
 
 

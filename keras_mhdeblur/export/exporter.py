@@ -5,10 +5,10 @@ import os
 from pathlib import Path
 
 from keras_mhdeblur.export.files import written_aside
-from keras_mhdeblur.export.graphs import check_size, image_select, output_graph
+from keras_mhdeblur.export.graphs import check_size, image_selection, output_graph
 from keras_mhdeblur.export.parity import compare, comparison_images
 from keras_mhdeblur.export.tracing import check_traceable
-from keras_mhdeblur.inference.selection import plain
+from keras_mhdeblur.hypotheses.selection import to_python
 
 
 class ExportError(ValueError):
@@ -59,8 +59,8 @@ def export_file(
     """
     check_traceable(model)
     check_path(path, suffix)
-    output = plain(output)
-    image_select(model, output)
+    output = to_python(output)
+    image_selection(model, output)
     check_size(size)
     require(packages, install)
     images = comparison_images(photo, size)

@@ -3,10 +3,10 @@
 import inspect
 
 from keras_mhdeblur.export.litert import to_litert
-from keras_mhdeblur.export.onnx import to_onnx
-from keras_mhdeblur.export.openvino import to_openvino
+from keras_mhdeblur.export.onnx_format import to_onnx
+from keras_mhdeblur.export.openvino_format import to_openvino
 from keras_mhdeblur.export.saved_model import to_saved_model
-from keras_mhdeblur.spelling import did_you_mean
+from keras_mhdeblur.utils.spelling import did_you_mean
 
 FORMATS = {
     "litert": to_litert,

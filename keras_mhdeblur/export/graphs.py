@@ -1,13 +1,15 @@
 """A `Deblurrer` as a graph from images to what an exported model gives."""
 
+import functools
+
 import keras
 import numpy as np
 from keras import ops
 
 from keras_mhdeblur.export.adaptive import AdaptiveMean
-from keras_mhdeblur.inference.selection import head_weights
+from keras_mhdeblur.hypotheses.selection import Medoid
 from keras_mhdeblur.layers import HeadCombination
-from keras_mhdeblur.spelling import did_you_mean
+from keras_mhdeblur.utils.spelling import did_you_mean
 
 # What `output` can be besides heads and pairs of them.
 KINDS = ("selected", "mean", "single", "adaptive", "heads", "hypotheses", "all")
@@ -60,7 +62,7 @@ def output_graph(
     graph(images)["uncertainty"]  # (B, H, W)
     ```
     """
-    select = image_select(model, output)
+    selection = image_selection(model, output)
     check_size(size)
     shape = (*(size or (None, None)), getattr(model.network, "image_channels", 3))
     if batch is not None and not _is_positive(batch):
@@ -71,8 +73,7 @@ def output_graph(
     images = keras.Input(shape, batch, "float32", name=INPUT_NAME)
 
     kind = output if isinstance(output, str) else "pair"
-    # Those of "adaptive" depend on the image, too.
-    weights = None if select is None else head_weights(model, select)
+    weights = None if selection is None else selection.weights
     if weights is not None and kind != "all" and hasattr(network, "with_folded_heads"):
         network, weights = network.with_folded_heads(weights), np.ones(1)
     heads = network(images)
@@ -80,9 +81,9 @@ def output_graph(
     values = {}
     if kind == "heads":
         values["heads"] = heads
-    if select is not None:
+    if selection is not None:
         if weights is None:
-            image = AdaptiveMean(model.adaptive_weights)(heads, images)
+            image = AdaptiveMean(selection.coefficients)(heads, images)
         else:
             image = _weighted(heads, weights)
         values["image"] = ops.clip(image, 0, 1)
@@ -90,11 +91,11 @@ def output_graph(
         combine = HeadCombination(model.combine_heads, dtype="float32")
         values["hypotheses"] = ops.clip(combine(heads), 0, 1)
     if kind == "all":
-        values["uncertainty"] = _uncertainty(heads, model.combine_heads)
+        values["uncertainty"] = _uncertainty(heads, model.head_info.pairs)
     return keras.Model(images, values, name=model.network.name)
 
 
-def image_select(model, output):
+def image_selection(model, output):
     """How the output "image" is chosen among the heads.
 
     Args:
@@ -102,8 +103,7 @@ def image_select(model, output):
         output: as in `output_graph`.
 
     Returns:
-        A valid `select` of `restore` other than "medoid" and functions, or None where
-        there is no image among the outputs.
+        `Weighted` or `Adaptive`, or None where there is no image among the outputs.
 
     Raises:
         ValueError: if there is no such output or no such heads.
@@ -125,9 +125,11 @@ def image_select(model, output):
                 f"{did_you_mean(output, KINDS)} Received: output={output!r}"
             )
         if output in ("selected", "all"):
-            select = "mean" if model.select == "medoid" else model.select
-    head_weights(model, select, "output")
-    return select
+            select = model.select
+    selection = model.head_info.parse(select, "output")
+    if isinstance(selection, Medoid):
+        return model.head_info.parse("mean")
+    return selection
 
 
 def inference_network(model, local_statistics=OWN):
@@ -177,16 +179,10 @@ def _weighted(heads, weights):
     )
 
 
-def _uncertainty(heads, combine_heads):
-    """`inference.selection.uncertainty` of a batch, in `keras.ops`."""
-    if combine_heads == "axes":
-        variance = sum(_variance(half) for half in ops.split(heads, 2, axis=1)) / 4
-    else:
-        variance = _variance(heads)
-    if combine_heads is True:
-        num_heads = heads.shape[1]
-        variance = variance * (num_heads + 2) / (2 * (num_heads + 1))
-    return ops.sqrt(variance)
+def _uncertainty(heads, pairs):
+    """`hypotheses.stacks.uncertainty` of a batch, in `keras.ops`."""
+    halves = functools.partial(ops.split, indices_or_sections=2, axis=1)
+    return ops.sqrt(pairs.variance(heads, _variance, halves))
 
 
 def _variance(heads):

@@ -7,11 +7,12 @@ import tempfile
 import numpy as np
 import tensorflow as tf
 
+from keras_mhdeblur.engines.litert_model import cores
 from keras_mhdeblur.export.exporter import ExportError, export_file
-from keras_mhdeblur.export.graphs import INPUT_NAME, OWN, check_size, image_select
+from keras_mhdeblur.export.graphs import INPUT_NAME, OWN, check_size, image_selection
 from keras_mhdeblur.export.parity import EXACT, Bound, crop_or_mirror, pixels_of
 from keras_mhdeblur.export.tracing import write_saved_model
-from keras_mhdeblur.inference.litert_model import cores
+from keras_mhdeblur.hypotheses.selection import Adaptive
 from keras_mhdeblur.layers.static_shapes import static_shapes
 
 BOUNDS = {
@@ -92,7 +93,7 @@ def to_litert(
             f"other. Received: weights={weights!r}, "
             f"representative_data={representative_data!r}"
         )
-    if weights == "full_int8" and image_select(model, output) == "adaptive":
+    if weights == "full_int8" and _is_adaptive(model, output):
         if output != "selected":
             raise ValueError(
                 '`output` must be without the adaptive mean for weights="full_int8", '
@@ -118,6 +119,10 @@ def to_litert(
         weights=weights,
         bound=BOUNDS[weights],
     )
+
+
+def _is_adaptive(model, output):
+    return isinstance(image_selection(model, output), Adaptive)
 
 
 def load_litert(path):

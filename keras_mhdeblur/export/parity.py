@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_mhdeblur.export.graphs import OWN, image_select
-from keras_mhdeblur.images import photos_of
-from keras_mhdeblur.inference import selection
-from keras_mhdeblur.inference.keras_engine import KerasEngine
+from keras_mhdeblur.engines.keras_engine import KerasEngine
+from keras_mhdeblur.export.graphs import OWN, image_selection
+from keras_mhdeblur.hypotheses.stacks import uncertainty
+from keras_mhdeblur.photos.images import photos_of
 
 # A crop of an average of eight frames of GOPRO_Large_all, Nah, Kim and Lee, CVPR 2017,
 # CC BY 4.0. Models are not trained on it.
@@ -183,8 +183,8 @@ def compare(model, run, images, *, output, local_statistics, **facts):
     if isinstance(local_statistics, list):
         local_statistics = tuple(local_statistics)
     engine = KerasEngine.of(model, local_statistics)
-    select = image_select(model, output)
-    weights = None if select is None else selection.head_weights(model, select)
+    selection = image_selection(model, output)
+    weights = None if selection is None else selection.weights
     folded = weights is not None and output != "all"
     keras_run = engine.fold(weights) if folded else engine.heads
     comparisons = []
@@ -196,7 +196,7 @@ def compare(model, run, images, *, output, local_statistics, **facts):
             if folded:
                 return {"image": np.clip(heads[0], 0, 1)}
             return {
-                name: _expected(name, heads, image, select, model) for name in names
+                name: _expected(name, heads, image, selection, model) for name in names
             }
 
         right, keras_ms = _timed(expected)
@@ -217,16 +217,16 @@ def compare(model, run, images, *, output, local_statistics, **facts):
     return report
 
 
-def _expected(name, heads, image, select, model):
+def _expected(name, heads, image, selection, model):
     """An output by name of the head images (K, H, W, C) of a blurry image."""
     if name == "heads":
         return heads
     if name == "uncertainty":
-        return selection.uncertainty(heads, model.combine_heads)
+        return uncertainty(heads, model.head_info.pairs)
     if name == "hypotheses":
-        images = selection.combine(heads, model.combine_heads)
+        images = model.head_info.pairs.combined(heads)
     else:
-        images = selection.choose(heads, image, select, model)
+        images = selection.image(heads, image)
     return np.clip(images, 0, 1)
 
 

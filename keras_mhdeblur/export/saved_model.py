@@ -6,12 +6,12 @@ from pathlib import Path
 import tensorflow as tf
 
 from keras_mhdeblur.export.files import written_aside
-from keras_mhdeblur.export.graphs import INPUT_NAME, OWN, image_select, output_graph
+from keras_mhdeblur.export.graphs import INPUT_NAME, OWN, image_selection, output_graph
 from keras_mhdeblur.export.image_files import restore_file, to_integer
 from keras_mhdeblur.export.parity import EXACT, compare, comparison_images
 from keras_mhdeblur.export.tracing import check_traceable, trace
 from keras_mhdeblur.export.warm_up import check_warm_up, write_warm_up
-from keras_mhdeblur.inference.selection import plain
+from keras_mhdeblur.hypotheses.selection import to_python
 
 
 def to_saved_model(
@@ -77,8 +77,8 @@ def to_saved_model(
     ```
     """
     check_traceable(model)
-    output = plain(output)
-    if image_select(model, output) is None or output == "all":
+    output = to_python(output)
+    if image_selection(model, output) is None or output == "all":
         raise ValueError(
             '`output` must be one image: "selected", "mean", "single", "adaptive", '
             "(i, j) or i. "

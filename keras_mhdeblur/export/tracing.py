@@ -3,8 +3,8 @@
 import keras
 import tensorflow as tf
 
+from keras_mhdeblur.engines.rgb import check_rgb
 from keras_mhdeblur.export.graphs import INPUT_NAME
-from keras_mhdeblur.inference.restore import check_rgb
 
 
 def trace(graph):

@@ -9,7 +9,8 @@ graphics, noise.
 
 import numpy as np
 
-BLOCK = 16
+from keras_mhdeblur.hypotheses.adaptive import BLOCK
+
 # Levels of 255. Of 45,600 blocks and channels of REDS and GoPro pairs these limits
 # leave no restored one (`nafnet_mh_c`), and of the sharp labels three.
 _MEAN_CHANGE, _OF_RANGE = 1.5, 0.75

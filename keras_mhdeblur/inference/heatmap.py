@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from keras_mhdeblur import scratch
+from keras_mhdeblur.utils import disk_arrays
 
 # Ten steps of matplotlib's "inferno" (CC0): lightness rises evenly, so that order is
 # seen without a legend, in gray print and by the colour-blind too.
@@ -54,8 +54,8 @@ def heat_map(uncertainty):
         bar = colour_map(np.linspace(0, 1, stop - start))
         strip[size // 2 : size // 2 + size, start:stop] = bar
     shape = (height + len(strip), width, 3)
-    picture = scratch.empty(shape, "uint8", scratch.on_disk(uncertainty))
-    for rows in scratch.bands(height):
+    picture = disk_arrays.empty(shape, "uint8", disk_arrays.on_disk(uncertainty))
+    for rows in disk_arrays.bands(height):
         picture[rows] = colour_map(uncertainty[rows] / scale)
     picture[height:] = strip
     return picture

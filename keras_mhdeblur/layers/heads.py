@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_mhdeblur.combination import pair_indices
+from keras_mhdeblur.hypotheses.pairs import pair_indices
 from keras_mhdeblur.layers.static_shapes import crop, reshape
 
 

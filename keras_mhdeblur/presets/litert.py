@@ -13,8 +13,7 @@ from pathlib import Path
 
 import platformdirs
 
-from keras_mhdeblur.inference.litert_model import LiteRTModel
-from keras_mhdeblur.inference.selection import head_weights
+from keras_mhdeblur.engines.litert_model import LiteRTModel
 from keras_mhdeblur.presets.files import (
     METADATA,
     PresetError,
@@ -70,7 +69,7 @@ def litert_from_preset(name, local_statistics="model", stages=None):
     try:
         model = LiteRTModel(file, local_statistics=local_statistics, **facts, **choice)
         for select in (model.select, "single"):
-            head_weights(model, select)
+            model.head_info.parse(select)
     except ImportError:
         raise
     except Exception as error:  # the runtime raises nearly anything
@@ -151,8 +150,8 @@ def fingerprint(model, dtype="float32"):
 
 def export_heads(model, path, local_statistics, weights):
     """Writes the LiteRT file that `LiteRTModel` runs; returns its facts."""
+    from keras_mhdeblur.engines.keras_engine import KerasEngine
     from keras_mhdeblur.export import to_litert
-    from keras_mhdeblur.inference.keras_engine import KerasEngine
 
     to_litert(model, path, "heads", local_statistics=local_statistics, weights=weights)
     engine = KerasEngine.of(model)

@@ -1,16 +1,11 @@
-"""from_preset: a verified preset folder -> Deblurrer."""
+"""A verified preset folder -> model."""
 
 import contextlib
-import tempfile
 from pathlib import Path
 
-import h5py
 import keras
 
 from keras_mhdeblur import networks  # noqa: F401 (Keras makes only what is imported)
-from keras_mhdeblur.deblurrer import Deblurrer
-from keras_mhdeblur.limits import weights_at_most
-from keras_mhdeblur.options import divide_options
 from keras_mhdeblur.presets.files import (
     CONFIG,
     WEIGHTS,
@@ -20,40 +15,26 @@ from keras_mhdeblur.presets.files import (
     read_metadata,
     verify,
 )
+from keras_mhdeblur.presets.weight_layout import (
+    difference,
+    layout_of_file,
+    layout_of_model,
+)
 from keras_mhdeblur.presets.zoo import find_preset
+from keras_mhdeblur.utils.split_options import divide_options
+from keras_mhdeblur.utils.weight_limit import weights_at_most
 
 
-def from_preset(name, load_weights=True, **overrides):
-    """Loads a model from a preset.
-
-    Files are compared with the preset's sha256 sums first, and every variable of the
-    model must be in the weights file, no more and no less.
+def load_preset(model_class, preset, load_weights=True, overrides=None):
+    """Builds a model from a preset; see `Deblurrer.from_preset`.
 
     Args:
-        name: name of a built-in preset (see `list_presets`), path of a preset's
-            folder, "hf://user/repo" or "hf://user/repo@revision". A folder that has
-            a built-in preset's name is written "./name".
-        load_weights: whether to load the weights; False gives random ones.
-        overrides: arguments of the network (`num_heads=5`) or of `Deblurrer`
-            (`select="medoid"`, `local_statistics=256`) to use in place of the
-            preset's. `stages` of MAXIM may be less than the preset's. Others that
-            change the weights' shapes need `load_weights=False`.
-
-    Returns:
-        A `Deblurrer`, not compiled.
-
-    Raises:
-        PresetError: the preset does not exist, cannot be reached or is damaged, has
-            no weights, or an override is unknown or does not fit the weights.
-
-    Example:
-
-    ```python
-    model = keras_mhdeblur.from_preset("nafnet_mh_c")
-    model.restore("photo.jpg").save("sharp.png")
-    ```
+        model_class: `Deblurrer`, of which the preset's configuration must be.
+        preset, load_weights: as for `Deblurrer.from_preset`.
+        overrides: dictionary of arguments of the network or of `Deblurrer`.
     """
-    folder, name = find_preset(name), str(name)
+    folder, name = find_preset(preset), str(preset)
+    overrides = dict(overrides or {})
     metadata = read_metadata(folder, name)
     if load_weights and WEIGHTS not in metadata["files"]:
         raise PresetError(
@@ -64,7 +45,7 @@ def from_preset(name, load_weights=True, **overrides):
     verify(folder, [CONFIG, WEIGHTS] if load_weights else [CONFIG], metadata, name)
     config = read_json(folder, CONFIG, name)
     if not load_weights:
-        return _build(config, overrides, load_weights, name)
+        return _build(model_class, config, overrides, load_weights, name)
     stages = _fewer_stages(config, overrides)
     if stages is not None:
         overrides.pop("stages")
@@ -75,15 +56,15 @@ def from_preset(name, load_weights=True, **overrides):
                 config["config"][key] = chosen[key]
     path = Path(folder) / WEIGHTS
     with _reading(name):
-        found = _weight_shapes(path)
+        found = layout_of_file(path)
     # Not the exact limits: what differs is told better once both are known.
     with weights_at_most(number=4 * len(found) + 100, size=4 * path.stat().st_size):
-        model = _build(config, overrides, load_weights, name)
+        model = _build(model_class, config, overrides, load_weights, name)
     _load_weights(model, path, found, overrides, name)
     if stages is None:
         return model
     network = model.network.with_stages(stages)
-    return Deblurrer(**{**model.get_config(), "network": network})
+    return model_class(**{**model.get_config(), "network": network})
 
 
 def _fewer_stages(config, overrides):
@@ -96,7 +77,7 @@ def _fewer_stages(config, overrides):
         return None
 
 
-def _build(config, overrides, load_weights, name):
+def _build(model_class, config, overrides, load_weights, name):
     try:
         deblurrer, network = config["config"], config["config"]["network"]["config"]
         network_options = network.keys() - {"name", "trainable", "dtype"}
@@ -107,7 +88,7 @@ def _build(config, overrides, load_weights, name):
         ) from error
     try:
         of_network, of_deblurrer = divide_options(
-            f"Preset {name!r}", overrides, network_options
+            f"Preset {name!r}", overrides, network_options, model_class
         )
     except ValueError as error:
         raise PresetError(str(error)) from None
@@ -137,7 +118,7 @@ def _build(config, overrides, load_weights, name):
             f"Preset {name!r}: {CONFIG} makes no model: {reason} "
             f"Received: overrides={overrides}"
         ) from error
-    if not isinstance(model, Deblurrer):
+    if not isinstance(model, model_class):
         raise PresetError(
             f"Preset {name!r}: {CONFIG} is of a {type(model).__name__}, not of a "
             "Deblurrer. `keras.saving.load_model` opens other Keras models."
@@ -159,10 +140,7 @@ def _reading(name):
 def _load_weights(model, path, found, overrides, name):
     # Keras' reader names neither surplus weights nor all missing ones, so the layout
     # it will look for, which is the one it writes, is compared beforehand.
-    with tempfile.TemporaryDirectory() as scratch:
-        own_path = Path(scratch) / WEIGHTS
-        model.save_weights(own_path)
-        problem = _difference(_weight_shapes(own_path), found)
+    problem = difference(layout_of_model(model), found)
     if problem is None:
         with _reading(name):
             model.load_weights(path)
@@ -174,29 +152,3 @@ def _load_weights(model, path, found, overrides, name):
             "to build it with random weights, or leave them out."
         )
     raise PresetError(f"Preset {name!r}: {WEIGHTS} {problem}. {remedy}")
-
-
-def _weight_shapes(path):
-    """Path of every weight in an h5 file -> its shape and its layer's name."""
-    shapes = {}
-
-    def visit(item_path, item):
-        if isinstance(item, h5py.Dataset):
-            shapes[item_path] = item.shape, item.parent.attrs.get("name", "?")
-
-    with h5py.File(path) as file:
-        file.visititems(visit)
-    return shapes
-
-
-def _difference(expected, found):
-    """How two results of `_weight_shapes` differ, in words, or None."""
-    for path, (shape, layer) in expected.items():
-        if path not in found:
-            return f"lacks {path} of layer {layer!r}"
-        if found[path][0] != shape:
-            return f"has shape {found[path][0]}, not {shape}, at {path} ({layer!r})"
-    for path in found:
-        if path not in expected:
-            return f"has {path}, which is no weight of the model"
-    return None

@@ -10,7 +10,6 @@ import h5py
 import keras
 import numpy as np
 
-from keras_mhdeblur.deblurrer import Deblurrer
 from keras_mhdeblur.presets.files import (
     CARD,
     CONFIG,
@@ -26,7 +25,7 @@ from keras_mhdeblur.presets.files import (
     write_metadata,
 )
 from keras_mhdeblur.presets.litert import export_heads, fingerprint
-from keras_mhdeblur.spelling import did_you_mean
+from keras_mhdeblur.utils.spelling import did_you_mean
 
 _FIELDS = (
     "description",
@@ -95,7 +94,7 @@ def save_to_preset(
         PresetError: the folder holds something that is not a preset, weights are not
             finite in `dtype`, or an argument is wrong.
     """
-    if not isinstance(model, Deblurrer):
+    if not hasattr(model, "num_hypotheses"):
         raise PresetError(
             f"`model` must be a Deblurrer. Received: model={type(model).__name__}"
         )

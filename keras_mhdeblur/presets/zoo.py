@@ -5,7 +5,7 @@ from pathlib import Path
 
 from keras_mhdeblur.presets import hub
 from keras_mhdeblur.presets.files import METADATA, WEIGHTS, PresetError, read_metadata
-from keras_mhdeblur.spelling import did_you_mean
+from keras_mhdeblur.utils.spelling import did_you_mean
 
 # Family -> the preset with weights that is best for most people, so that a name stays
 # while the weights behind it get better. `nafnet_mh_c` is a preset itself.

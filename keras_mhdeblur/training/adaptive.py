@@ -6,7 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_mhdeblur.inference import adaptive
+from keras_mhdeblur.hypotheses import adaptive
+from keras_mhdeblur.inference.engine_choice import choose_engine
 
 _BATCH_SIZE, _RATE = 32, 3e-3
 # Added to squared errors: above 70 dB nothing is gained.
@@ -71,7 +72,7 @@ def fit_adaptive_weights(
         raise ValueError(
             f"`shrinkage` must be from 0 to 1. Received: shrinkage={shrinkage}"
         )
-    found = _restored_patches(model.inference_engine(), dataset, patch_size)
+    found = _restored_patches(choose_engine(model), dataset, patch_size)
     values, errors = [], []
     for heads, blurry, sharp in itertools.islice(found, patches):
         values.append(adaptive.features(heads, blurry, reach=None)[0, 0])

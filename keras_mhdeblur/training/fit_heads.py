@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_mhdeblur.combination import pair_indices
+from keras_mhdeblur.hypotheses.pairs import pair_indices
 from keras_mhdeblur.layers.heads import head_parameters, set_head_parameters
 from keras_mhdeblur.training.head_statistics import (
     HeadStatistics,

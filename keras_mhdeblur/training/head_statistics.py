@@ -12,7 +12,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from keras_mhdeblur.combination import pair_indices
+from keras_mhdeblur.hypotheses.pairs import pair_indices
 from keras_mhdeblur.layers.heads import head_parameters
 from keras_mhdeblur.networks.base import RestorationNetwork
 

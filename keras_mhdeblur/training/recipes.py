@@ -9,10 +9,10 @@ import yaml
 
 from keras_mhdeblur import data, losses, metrics, networks
 from keras_mhdeblur.deblurrer import Deblurrer
-from keras_mhdeblur.spelling import did_you_mean
-from keras_mhdeblur.training.dead_heads import DeadHeadReset
+from keras_mhdeblur.experimental.dead_heads import DeadHeadReset
 from keras_mhdeblur.training.optimizers import Muon, TorchAdamW
 from keras_mhdeblur.training.schedules import WarmupHoldCosine
+from keras_mhdeblur.utils.spelling import did_you_mean
 
 _DATA = {
     "benchmark_folder": data.benchmark_folder,

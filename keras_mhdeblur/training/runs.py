@@ -8,6 +8,7 @@ import time
 import keras
 
 from keras_mhdeblur import data
+from keras_mhdeblur.experimental.dead_heads import DeadHeadReset
 from keras_mhdeblur.training import recipes
 from keras_mhdeblur.training.callbacks import (
     ImagesPerSecond,
@@ -16,7 +17,6 @@ from keras_mhdeblur.training.callbacks import (
     StopOnNonFinite,
     finished_epochs,
 )
-from keras_mhdeblur.training.dead_heads import DeadHeadReset
 from keras_mhdeblur.training.distribution import is_chief, per_replica_batch_size
 
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_mhdeblur.data import random, synthesize_motion_blur
+from keras_mhdeblur.data import seeded, synthesize_motion_blur
 from keras_mhdeblur.data.camera import camera_path, object_path
 from keras_mhdeblur.data.scene import defocus, lamps, object_mask
 
@@ -87,7 +87,7 @@ def test_label_jitter_moves_the_blur_against_the_label():
         for jitter in (0.0, 0.5)
     ]
     (still, _), (jittered, _) = (centroids(blurry) for blurry, _ in times)
-    label_times = 0.5 * (2 * np.array(random.uniform(seeds, 5))[:, :1] - 1)
+    label_times = 0.5 * (2 * np.array(seeded.uniform(seeds, 5))[:, :1] - 1)
     path = np.array(camera_path(seeds, label_times, 20.0, 0.0))
     middle = np.array(camera_path(seeds, 0 * label_times, 20.0, 0.0))
     expected = (path - middle)[:, 0, :2]
@@ -103,7 +103,7 @@ def test_rotation_is_about_the_centre():
     seed = next(  # a strong one: the cube makes most weak
         s
         for s in range(200)
-        if abs(np.array(random.uniform(np.array([s]), 16, 7))[0, 12] - 0.5) > 0.48
+        if abs(np.array(seeded.uniform(np.array([s]), 16, 7))[0, 12] - 0.5) > 0.48
     )
     blurry, _ = synthesize_motion_blur(
         image, np.array([seed]), max_path=0.0, label_jitter=0.0,
@@ -180,7 +180,7 @@ def test_saturated_lights_leave_brighter_traces():
     plain, _ = synthesize_motion_blur(image, 0, **settings)
     settings["max_highlight"] = 5.0
     bright, label = synthesize_motion_blur(image, 0, **settings)
-    boost = 1 + 4 * np.array(random.uniform(np.arange(8), 2))[:, 1] ** 2
+    boost = 1 + 4 * np.array(seeded.uniform(np.arange(8), 2))[:, 1] ** 2
     ratio = centroids(bright)[1] / centroids(plain)[1]
     unclipped = np.array(bright).max(axis=(1, 2, 3)) < 1
     assert unclipped.sum() >= 3 and boost[unclipped].max() > 1.5
@@ -198,7 +198,7 @@ def test_noise_at_mid_grey():
     grey = np.full((12, 96, 96, 3), 128 / 255, "float32")
     blurry, label = numpy_of(synthesize_motion_blur(grey, 0, max_noise=0.06))
     spread = (blurry - grey).std(axis=(1, 2, 3))
-    promised = 0.06 * np.array(random.uniform(np.arange(12), 5))[:, 2] ** 2
+    promised = 0.06 * np.array(seeded.uniform(np.arange(12), 5))[:, 2] ** 2
     promised = np.hypot(promised, 1 / 255 / np.sqrt(12))  # 8-bit rounding
     visible = promised > 1 / 255
     assert promised.max() > 0.02 and visible.sum() >= 5
@@ -215,7 +215,7 @@ def test_noise_at_mid_grey():
 
 def test_shot_noise_grows_with_the_light():
     linear = (lambda x: x, lambda x: x)
-    draws = np.array(random.uniform(np.arange(200), 5))
+    draws = np.array(seeded.uniform(np.arange(200), 5))
     shot = np.where(draws[:, 2] > 0.7, draws[:, 3], np.nan)  # strong noise only
     seeds = np.array([np.nanargmin(shot), np.nanargmax(shot)])
     spreads = []
@@ -238,7 +238,7 @@ def test_jpeg_reaches_half_of_the_samples():
         synthesize_motion_blur(sharp, 0, jpeg_quality=(20, 40), **settings)
     )
     changed = np.any(plain != packed, axis=(1, 2, 3))
-    expected = np.array(random.uniform(np.arange(40), 5))[:, 4] < 0.5
+    expected = np.array(seeded.uniform(np.arange(40), 5))[:, 4] < 0.5
     np.testing.assert_array_equal(changed, expected)
     assert 10 < changed.sum() < 30
     np.testing.assert_array_equal(label, sharp)
@@ -254,7 +254,7 @@ def test_zoom_draws_rays_from_the_centre():
     seed = next(
         s
         for s in range(300)
-        if abs(np.array(random.uniform(np.array([s]), 16, 7))[0, 13] - 0.5) > 0.48
+        if abs(np.array(seeded.uniform(np.array([s]), 16, 7))[0, 13] - 0.5) > 0.48
     )
     blurry, _ = synthesize_motion_blur(
         image, [seed], max_zoom=0.3, label_jitter=0.0, **REST
@@ -337,7 +337,7 @@ def test_lamps_leave_streaks_and_are_in_the_label():
 def test_defocus_is_a_gaussian_and_in_the_label():
     image = np.repeat(dots(1, 41), 20, axis=0)
     soft, changed = numpy_of(defocus(image, np.arange(20), 2.5))
-    u = np.array(random.uniform(np.arange(20), 2, 150))
+    u = np.array(seeded.uniform(np.arange(20), 2, 150))
     np.testing.assert_array_equal(changed[:, 0, 0, 0], u[:, 0] < 0.5)
     assert 5 < changed.sum() < 15
     y, x = np.mgrid[-20:21, -20:21]
@@ -367,13 +367,13 @@ def test_response_noise_and_resampling_of_each_sample():
     curved, _, frames = numpy_of(
         synthesize_motion_blur(sharp, 0, gamma_spread=0.4, return_frames=True, **moving)
     )
-    gamma = 2.2 * (0.6 + 0.8 * np.array(random.uniform(np.arange(16), 1, 37)))
+    gamma = 2.2 * (0.6 + 0.8 * np.array(seeded.uniform(np.arange(16), 1, 37)))
     gamma = gamma[:, :, None, None]
     expected = np.mean(frames ** gamma[:, None], axis=1) ** (1 / gamma)
     np.testing.assert_allclose(curved, expected, atol=0.51 / 255)
 
     noisy, _ = numpy_of(synthesize_motion_blur(sharp, 0, max_late_noise=0.08, **still))
-    promised = 0.08 * np.array(random.uniform(np.arange(16), 1, 39))[:, 0] ** 2
+    promised = 0.08 * np.array(seeded.uniform(np.arange(16), 1, 39))[:, 0] ** 2
     found = (noisy - sharp).std(axis=(1, 2, 3))
     visible = promised > 2 / 255
     assert visible.sum() >= 4
@@ -381,7 +381,7 @@ def test_response_noise_and_resampling_of_each_sample():
 
     soft, _ = numpy_of(synthesize_motion_blur(sharp, 0, min_resampling=0.5, **still))
     changed = np.any(np.rint(255 * soft) != np.rint(255 * sharp), axis=(1, 2, 3))
-    u = np.array(random.uniform(np.arange(16), 2, 38))
+    u = np.array(seeded.uniform(np.arange(16), 2, 38))
     np.testing.assert_array_equal(changed, u[:, 0] < 0.5)
     step = np.abs(np.diff(soft, axis=2)).mean(axis=(1, 2, 3))
     before = np.abs(np.diff(sharp, axis=2)).mean(axis=(1, 2, 3))

@@ -13,16 +13,15 @@ from ai_edge_litert.interpreter import Interpreter
 from keras import ops
 
 from keras_mhdeblur import Deblurrer, export
-from keras_mhdeblur.export import litert, onnx, openvino
-from keras_mhdeblur.inference.selection import combine
+from keras_mhdeblur.export import litert, onnx_format, openvino_format
 from keras_mhdeblur.layers.spatial import PadCentered
 from keras_mhdeblur.networks import NAFNet, Restormer
 
 SUFFIXES = {"litert": ".tflite", "onnx": ".onnx", "openvino": ".xml"}
 LOAD = {
     "litert": litert.load_litert,
-    "onnx": onnx.load_onnx,
-    "openvino": openvino.load_openvino,
+    "onnx": onnx_format.load_onnx,
+    "openvino": openvino_format.load_openvino,
 }
 formats = pytest.mark.parametrize("format", SUFFIXES)
 
@@ -48,7 +47,7 @@ def check(model, format, images, folder, output, size=None):
         result = model.restore(image, tile=None, engine="keras")
         found = run(images=image)
         if "heads" in found:
-            combined = [combine(heads, model.combine_heads) for heads in found["heads"]]
+            combined = list(map(model.head_info.pairs.combined, found["heads"]))
             found = {"hypotheses": np.clip(combined, 0, 1)}
         for name, value in found.items():
             np.testing.assert_allclose(value, getattr(result, name), atol=1e-5)
@@ -254,7 +253,7 @@ def test_nothing_is_left_of_an_interrupted_export(model, photo, tmp_path, monkey
         assert path.is_file() and path.with_suffix(".bin").is_file()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(openvino, "load_openvino", load)
+    monkeypatch.setattr(openvino_format, "load_openvino", load)
     with pytest.raises(KeyboardInterrupt):
         export.to_openvino(model, tmp_path / "new" / "model.xml", photo=photo)
     assert not os.listdir(tmp_path)

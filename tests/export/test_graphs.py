@@ -5,7 +5,7 @@ import pytest
 
 from keras_mhdeblur import Deblurrer
 from keras_mhdeblur.export import output_graph
-from keras_mhdeblur.inference.selection import combine, uncertainty
+from keras_mhdeblur.hypotheses.stacks import uncertainty
 from keras_mhdeblur.networks import NAFNet
 
 
@@ -31,8 +31,8 @@ def test_outputs_are_those_of_the_final_stage(kind, images):
     assert list(found) == ["image", "hypotheses", "uncertainty"]
     for index, stack in enumerate(heads):
         mean = np.clip(stack.mean(axis=0), 0, 1)
-        hypotheses = np.clip(combine(stack, model.combine_heads), 0, 1)
-        spread = uncertainty(stack, model.combine_heads)
+        hypotheses = np.clip(model.head_info.pairs.combined(stack), 0, 1)
+        spread = uncertainty(stack, model.head_info.pairs)
         np.testing.assert_allclose(found["image"][index], mean, atol=1e-5)
         np.testing.assert_allclose(found["hypotheses"][index], hypotheses, atol=1e-5)
         np.testing.assert_allclose(found["uncertainty"][index], spread, atol=1e-5)

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from keras_mhdeblur import Deblurrer
-from keras_mhdeblur.inference import adaptive
+from keras_mhdeblur.hypotheses import adaptive
+from keras_mhdeblur.inference.engine_choice import choose_engine
 from keras_mhdeblur.networks import NAFNet
 
 
@@ -89,7 +90,7 @@ def test_restore(without_guard):
     model = tiny_model(adaptive_weights=some_coefficients(3), local_statistics=16)
     image = np.random.default_rng(1).uniform(0.4, 0.6, (250, 240, 3)).astype("float32")
     whole = model.restore(image, select="adaptive")
-    heads = model.inference_engine().heads(image)
+    heads = choose_engine(model).heads(image)
     expected = adaptive.adaptive_mean(heads, image, model.adaptive_weights)
     np.testing.assert_allclose(whole.image, expected, atol=1e-5)
     assert np.abs(whole.image - whole.select("mean").image).max() > 1e-3

@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 
+from keras_mhdeblur.hypotheses.pairs import Pairs
+from keras_mhdeblur.hypotheses.selection import HeadInfo
 from keras_mhdeblur.inference import guard
-from keras_mhdeblur.inference.restore import restore
+from keras_mhdeblur.inference.restoring import restore
 
 
 def photo(height=96, width=128):
@@ -96,13 +98,9 @@ def test_the_photo_fades_in_within_a_block():
 class Engine:
     """Brightens by 0.3: implausible everywhere. Stands for a model and an engine."""
 
-    num_heads, combine_heads, select, best_pair = 2, True, "mean", (0, 0)
-    adaptive_weights = None
+    select, head_info = "mean", HeadInfo(Pairs(2))
     multiple, alignment, bytes_per_pixel, context = 4, 4, 700, 16
     tile_size = None
-
-    def inference_engine(self, engine, local_statistics):
-        return self
 
     def heads(self, image):
         return np.stack([image + 0.3, image + 0.3])

@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from keras_mhdeblur import Deblurrer, cli, from_preset
-from keras_mhdeblur.inference.keras_engine import KerasEngine
-from keras_mhdeblur.inference.litert_model import LiteRTModel
+from keras_mhdeblur.engines.keras_engine import KerasEngine
+from keras_mhdeblur.engines.litert_model import LiteRTModel
+from keras_mhdeblur.inference.engine_choice import choose_engine
 from keras_mhdeblur.networks import NAFNet
 from keras_mhdeblur.presets import litert
 
@@ -71,13 +72,13 @@ def test_equals_the_keras_engine(model, image, options):
 
 def test_auto_takes_a_file_of_the_present_weights_only(image):
     model = tiny_model(local_statistics=8)
-    assert isinstance(model.inference_engine("auto"), KerasEngine)
-    first = model.inference_engine("litert")
+    assert isinstance(choose_engine(model, "auto"), KerasEngine)
+    first = choose_engine(model, "litert")
     assert isinstance(first, LiteRTModel)
-    assert model.inference_engine("auto") is first
+    assert choose_engine(model, "auto") is first
     bias = model.network.get_layer("heads").weights[1]
     bias.assign(bias + 0.1)
-    assert isinstance(model.inference_engine("auto"), KerasEngine)
+    assert isinstance(choose_engine(model, "auto"), KerasEngine)
     np.testing.assert_allclose(
         model.restore(image, engine="litert").image,
         model.restore(image, engine="keras").image,
@@ -128,13 +129,13 @@ def test_a_preset_without_a_file_has_one_after_the_first_use(tmp_path, image):
 def test_a_damaged_file_in_the_cache_is_made_anew(suffix, content, tmp_path, image):
     model = tiny_model(local_statistics=24)  # which no other test has exported
     model.save_to_preset(tmp_path / "tiny")
-    model.inference_engine("litert")
+    choose_engine(model, "litert")
     path = litert._cache_path(litert.fingerprint(model), 24).with_suffix(suffix)
     path.unlink() if content is None else path.write_bytes(content)
     litert._loaded.clear()  # a new process
     assert litert.litert_from_preset(tmp_path / "tiny") is None
-    assert isinstance(model.inference_engine("auto"), KerasEngine)
-    assert isinstance(model.inference_engine("litert"), LiteRTModel)
+    assert isinstance(choose_engine(model, "auto"), KerasEngine)
+    assert isinstance(choose_engine(model, "litert"), LiteRTModel)
     assert isinstance(litert.litert_from_preset(tmp_path / "tiny"), LiteRTModel)
 
 
@@ -189,7 +190,7 @@ def test_without_the_runtime(preset, image, tmp_path, monkeypatch, capfd):
     assert cli.main([*command, "--engine", "litert"]) == 2
     assert "needs `pip install ai-edge-litert`" in capfd.readouterr().err
     model = from_preset(preset)
-    assert isinstance(model.inference_engine("auto"), KerasEngine)
+    assert isinstance(choose_engine(model, "auto"), KerasEngine)
 
 
 def test_wrong_engines(model, preset, image):

@@ -4,8 +4,9 @@ import pytest
 from PIL import Image
 
 from keras_mhdeblur import Deblurrer
-from keras_mhdeblur.inference import selection
-from keras_mhdeblur.inference.keras_engine import KerasEngine
+from keras_mhdeblur.engines.keras_engine import KerasEngine
+from keras_mhdeblur.hypotheses.pairs import Pairs
+from keras_mhdeblur.hypotheses.stacks import medoid_index
 from keras_mhdeblur.networks import NAFNet
 
 SIZES = [(8, 8), (9, 13), (24, 20)]
@@ -111,7 +112,7 @@ def test_medoid_of_four_heads_does_not_depend_on_rounding():
     # Their pairs are as far from the mean as the pair of the two others.
     for seed in range(20):
         heads = np.random.default_rng(seed).random((4, 40, 50, 3), "float32")
-        assert selection.medoid_index(heads, True) in (1, 3, 4)  # 0+1, 0+2, 1+2
+        assert medoid_index(heads, Pairs(4)) in (1, 3, 4)  # 0+1, 0+2, 1+2
 
 
 @pytest.mark.parametrize("local_statistics", [None, 8])

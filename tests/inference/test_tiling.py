@@ -10,12 +10,14 @@ import pytest
 from PIL import Image
 
 from keras_mhdeblur import Deblurrer
-from keras_mhdeblur.inference import tiling
-from keras_mhdeblur.inference.keras_engine import KerasEngine
-from keras_mhdeblur.inference.progress import ProgressBar
-from keras_mhdeblur.inference.restore import restore
+from keras_mhdeblur.engines import tiling
+from keras_mhdeblur.engines.keras_engine import KerasEngine
+from keras_mhdeblur.hypotheses.pairs import Pairs
+from keras_mhdeblur.hypotheses.selection import HeadInfo
+from keras_mhdeblur.inference.restoring import restore
 from keras_mhdeblur.networks import NAFNet
-from keras_mhdeblur.scratch import ROWS, on_disk
+from keras_mhdeblur.utils.disk_arrays import ROWS, on_disk
+from keras_mhdeblur.utils.progress import ProgressBar
 
 pytestmark = pytest.mark.usefixtures("without_guard")
 
@@ -63,7 +65,7 @@ def box_filter(image, radius=3):
 def run_tiled(function, image, rows, columns):
     """All bands as one image, (K, H, W, C)."""
     bands = tiling.run_tiled(
-        lambda *region: function(image[region]), image.shape[:2], rows, columns
+        lambda *region: function(image[region]), tiling.TilePlan(rows, columns)
     )
     parts, end = [], 0
     for top, bottom, stack in bands:
@@ -216,13 +218,9 @@ def test_tiles_of_all_networks_have_no_seams(kind, images):
 class Engine:
     """Takes nothing itself: what is left is what `restore` takes."""
 
-    num_heads, combine_heads, select, best_pair = 4, True, "mean", (0, 0)
-    adaptive_weights = None
+    select, head_info = "mean", HeadInfo(Pairs(4))
     multiple, alignment, bytes_per_pixel, context = 16, 16, 700, 32
     tile_size = None
-
-    def inference_engine(self, engine, local_statistics):
-        return self
 
     def fold(self, weights):
         self.largest = 0

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_mhdeblur import layers
-from keras_mhdeblur.combination import pair_indices
-from keras_mhdeblur.convert.nafnet import nafblock_entries
+from keras_mhdeblur import layers, networks
+from keras_mhdeblur.hypotheses.pairs import pair_indices
 from keras_mhdeblur.layers.static_shapes import static_shapes
+from keras_mhdeblur.networks.nafnet.official_names import nafblock_entries
 
 
 @pytest.mark.parametrize("heads", [2, 4, 5])
@@ -69,7 +69,7 @@ def test_local_average_pooling_sums_in_float32():
 def test_naf_block(golden):
     blocks = golden("blocks")
     x = blocks["naf_block/x0"]
-    block = layers.NAFBlock(6)
+    block = networks.nafnet.NAFBlock(6)
     block.build(x.shape)
     for name, value in blocks.state("naf_block/sd/").items():
         variable, to_keras = nafblock_entries(block)[name]
@@ -79,7 +79,7 @@ def test_naf_block(golden):
 
 def test_both_halves_of_a_new_naf_block_learn():
     keras.utils.set_random_seed(0)
-    block = layers.NAFBlock(128)
+    block = networks.nafnet.NAFBlock(128)
     x = keras.random.normal((1, 16, 16, 128))
     np.testing.assert_array_equal(block(x), x)
     for scale in (block.beta, block.gamma):
@@ -147,11 +147,6 @@ def test_pad_to_multiple(mode):
             np.testing.assert_array_equal(call(x), expected)
         known = layer(keras.Input((*size, 3)))
         assert known.shape == (None, *expected.shape[1:])
-
-
-def test_simple_gate():
-    x = np.array([[1.0, 2, 3, 10, 20, 30]], "float32")
-    np.testing.assert_array_equal(layers.SimpleGate()(x), [[10, 40, 90]])
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,9 @@ import keras
 import numpy as np
 import pytest
 
-from keras_mhdeblur import layers
-from keras_mhdeblur.convert.hinet import hinblock_entries
-from keras_mhdeblur.convert.layouts import conv_entries
+from keras_mhdeblur import layers, networks
+from keras_mhdeblur.networks.hinet.official_names import hinblock_entries
+from keras_mhdeblur.networks.torch_layouts import conv_entries
 
 TOLERANCE = {"rtol": 0, "atol": 5e-6}
 
@@ -28,7 +28,7 @@ def conv(cls, name, x, state, *args, **kwargs):
 def test_plain_block(golden):
     blocks = golden("blocks")
     x = blocks["hin_convblock_plain/x0"]
-    block = layers.HINBlock(6, normalize=False)
+    block = networks.hinet.HINBlock(6, normalize=False)
     block.build(x.shape)
     load(hinblock_entries(block), blocks.state("hin_convblock_plain/sd/"))
     np.testing.assert_allclose(
@@ -42,7 +42,7 @@ def test_normalizing_block_fused_features_and_downscaling(golden):
     x, *features = (blocks[f"{name}/x{i}"] for i in range(3))
     state = blocks.state(f"{name}/sd/")
     others = ("csff_enc", "csff_dec", "downsample")
-    block = layers.HINBlock(6)
+    block = networks.hinet.HINBlock(6)
     block.build(x.shape)
     own = {k: v for k, v in state.items() if not k.startswith(others)}
     load(hinblock_entries(block), own)
@@ -62,7 +62,7 @@ def test_upscaling(golden):
     state = blocks.state("hin_upblock/sd/")
     up = conv(layers.Conv2DTranspose, "up", x, state, 4, 2)
     y = np.concatenate([up, skip], axis=-1)
-    block = layers.HINBlock(4, normalize=False)
+    block = networks.hinet.HINBlock(4, normalize=False)
     block.build(y.shape)
     load(hinblock_entries(block, "conv_block."), state, "conv_block.")
     np.testing.assert_allclose(block(y), blocks["hin_upblock/out0"], **TOLERANCE)
@@ -112,7 +112,7 @@ def normalized(x, window_size):
 @pytest.mark.parametrize("channels", [4, 5])
 def test_half_instance_normalization(window, channels):
     x = np.random.default_rng(0).normal(size=(2, 9, 12, channels)).astype("float32")
-    norm = layers.HalfInstanceNormalization()
+    norm = networks.hinet.HalfInstanceNormalization()
     np.testing.assert_allclose(
         norm(x, window_size=window), normalized(x, window), **TOLERANCE
     )
@@ -130,25 +130,25 @@ def test_large_means_do_not_cancel_the_variance(window):
     """In float32 the mean of squares would be wrong by more than the variance."""
     rng = np.random.default_rng(0)
     x = (1000 + 0.1 * rng.normal(size=(1, 40, 50, 2))).astype("float32")
-    found = layers.HalfInstanceNormalization()(x, window_size=window)
+    found = networks.hinet.HalfInstanceNormalization()(x, window_size=window)
     np.testing.assert_allclose(found, normalized(x, window), rtol=0, atol=1e-2)
 
 
 @pytest.mark.parametrize("window", [None, (2, 3)])
 def test_constant_image_is_normalized_to_zero(window):
     x = np.full((1, 6, 7, 2), 300, "float32")
-    y = np.array(layers.HalfInstanceNormalization()(x, window_size=window))
+    y = np.array(networks.hinet.HalfInstanceNormalization()(x, window_size=window))
     assert np.abs(y[..., 0]).max() < 1e-2
     np.testing.assert_array_equal(y[..., 1], 300)
 
 
 @pytest.mark.parametrize("window", [None, (250, 250)])
 def test_statistics_in_float32(window):
-    norm = layers.HalfInstanceNormalization(dtype="mixed_float16")
+    norm = networks.hinet.HalfInstanceNormalization(dtype="mixed_float16")
     x = np.random.default_rng(0).normal(3, 20, (1, 300, 300, 2)).astype("float16")
     y = norm(x, window_size=window)  # sums of squares overflow in float16
     assert y.dtype == "float16"
-    expected = layers.HalfInstanceNormalization()(x, window_size=window)
+    expected = networks.hinet.HalfInstanceNormalization()(x, window_size=window)
     np.testing.assert_allclose(y, expected, rtol=1e-3, atol=1e-3)
 
 
@@ -161,8 +161,8 @@ def test_crop_stack():
 @pytest.mark.parametrize(
     "layer",
     [
-        layers.HINBlock(6, normalize=False, relu_slope=0.1),
-        layers.HalfInstanceNormalization(epsilon=1e-3),
+        networks.hinet.HINBlock(6, normalize=False, relu_slope=0.1),
+        networks.hinet.HalfInstanceNormalization(epsilon=1e-3),
         layers.SupervisedAttention(1, use_bias=False),
         layers.CropStack(),
     ],

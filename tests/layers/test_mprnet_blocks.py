@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_mhdeblur import layers
-from keras_mhdeblur.convert.layouts import conv_entries
-from keras_mhdeblur.convert.mprnet import (
+from keras_mhdeblur import layers, networks
+from keras_mhdeblur.networks.mprnet.official_names import (
     channel_attention_block_entries,
     channel_attention_entries,
     original_resolution_block_entries,
 )
+from keras_mhdeblur.networks.torch_layouts import conv_entries
 
 TOLERANCE = {"rtol": 0, "atol": 5e-6}
 
@@ -23,7 +23,7 @@ def load(entries, state):
 
 
 def slope_layer():
-    layer = layers.SharedSlope()
+    layer = networks.mprnet.SharedSlope()
     layer.build(())
     return layer
 
@@ -41,7 +41,7 @@ def test_channel_attention_block(golden):
     blocks = golden("blocks")
     for name, use_bias in (("mpr_cab", False), ("mpr_cab_bias", True)):
         x, slope = blocks[f"{name}/x0"], slope_layer()
-        block = layers.ChannelAttentionBlock(8, use_bias=use_bias)
+        block = networks.mprnet.ChannelAttentionBlock(8, use_bias=use_bias)
         block.build(x.shape, (1,))
         state = blocks.state(f"{name}/sd/")
         load(channel_attention_block_entries(block, slope.slope), state)
@@ -52,7 +52,7 @@ def test_channel_attention_block(golden):
 def test_original_resolution_block(golden):
     blocks = golden("blocks")
     x, slope = blocks["mpr_orb/x0"], slope_layer()
-    block = layers.OriginalResolutionBlock(8, 2)
+    block = networks.mprnet.OriginalResolutionBlock(8, 2)
     block.build(x.shape, (1,))
     state = blocks.state("mpr_orb/sd/")
     load(original_resolution_block_entries(block, slope.slope), state)
@@ -120,7 +120,10 @@ def test_halves():
     top_and_bottom = [half for image in x for half in np.split(image, 2, axis=0)]
     left_and_right = [half for image in x for half in np.split(image, 2, axis=1)]
     for axis, expected in ((1, top_and_bottom), (2, left_and_right)):
-        split, join = layers.SplitHalves(axis), layers.JoinHalves(axis)
+        split, join = (
+            networks.mprnet.SplitHalves(axis),
+            networks.mprnet.JoinHalves(axis),
+        )
         np.testing.assert_array_equal(split(x), expected)
         np.testing.assert_array_equal(join(split(x)), x)
         assert split.compute_output_shape(x.shape) == np.shape(expected)
@@ -161,7 +164,7 @@ def test_local_channel_attention(window):
 def test_slope_is_that_of_prelu(slope):
     """Also of more than one or less than zero, which training can make of it."""
     x = np.random.default_rng(0).normal(size=(1, 5, 6, 4)).astype("float32")
-    block = layers.ChannelAttentionBlock(4)
+    block = networks.mprnet.ChannelAttentionBlock(4)
     found = block(x, np.array([slope], "float32"))
     y = np.array(block.conv1(x))
     y = block.attention(block.conv2(np.where(y > 0, y, slope * y)))
@@ -172,14 +175,14 @@ def test_slope_is_that_of_prelu(slope):
     "layer",
     [
         layers.ChannelAttention(9, 3, True),
-        layers.ChannelAttentionBlock(9, 3, True),
-        layers.OriginalResolutionBlock(9, 2, 3, True),
+        networks.mprnet.ChannelAttentionBlock(9, 3, True),
+        networks.mprnet.OriginalResolutionBlock(9, 2, 3, True),
         layers.SupervisedAttention(1),
         layers.MultiHeadOutput(2, 1, 5, False),
         layers.BilinearUpsampling2D(),
-        layers.SharedSlope(),
-        layers.SplitHalves(2),
-        layers.JoinHalves(1),
+        networks.mprnet.SharedSlope(),
+        networks.mprnet.SplitHalves(2),
+        networks.mprnet.JoinHalves(1),
     ],
 )
 def test_config_round_trip(layer):
@@ -191,8 +194,8 @@ def test_config_round_trip(layer):
     "make, argument",
     [
         (lambda: layers.ChannelAttention(4, 5), "reduction=5"),
-        (lambda: layers.ChannelAttentionBlock(4, 0), "reduction=0"),
-        (lambda: layers.SplitHalves(3), "axis=3"),
+        (lambda: networks.mprnet.ChannelAttentionBlock(4, 0), "reduction=0"),
+        (lambda: networks.mprnet.SplitHalves(3), "axis=3"),
     ],
 )
 def test_wrong_arguments(make, argument):

@@ -5,10 +5,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_mhdeblur import layers
-from keras_mhdeblur.convert import restormer as convert
-from keras_mhdeblur.convert.layouts import conv_entries, shuffled_conv
-from keras_mhdeblur.layers.windows import average_windows, cut_windows, window_starts
+from keras_mhdeblur import layers, networks
+from keras_mhdeblur.networks.restormer import official_names as convert
+from keras_mhdeblur.networks.restormer.windows import (
+    average_windows,
+    cut_windows,
+    window_starts,
+)
+from keras_mhdeblur.networks.torch_layouts import conv_entries, shuffled_conv
 
 
 def loaded(layer, entries_of, x, state):
@@ -22,9 +26,9 @@ def loaded(layer, entries_of, x, state):
 
 
 NORM = layers.ChannelNormalization, convert.channel_normalization_entries
-ATTENTION = layers.TransposedAttention, convert.attention_entries
-FEED_FORWARD = layers.GatedFeedForward, convert.feed_forward_entries
-BLOCK = layers.TransformerBlock, convert.transformer_block_entries
+ATTENTION = networks.restormer.TransposedAttention, convert.attention_entries
+FEED_FORWARD = networks.restormer.GatedFeedForward, convert.feed_forward_entries
+BLOCK = networks.restormer.TransformerBlock, convert.transformer_block_entries
 
 
 @pytest.mark.parametrize(
@@ -129,7 +133,7 @@ def slow_local_attention(layer, x, window_size):
 def test_local_attention(size, window_size):
     rng = np.random.default_rng(0)
     x = rng.standard_normal((2, *size, 6)).astype("float32")
-    layer = layers.TransposedAttention(6, 2, use_bias=True)
+    layer = networks.restormer.TransposedAttention(6, 2, use_bias=True)
     layer.build(x.shape)
     for weight in layer.weights:
         weight.assign(rng.standard_normal(weight.shape))
@@ -159,8 +163,8 @@ def test_windows_come_back_where_they_were():
 
 def test_scalar_products_of_large_maps_do_not_overflow_in_float16():
     x = np.random.default_rng(0).standard_normal((1, 96, 96, 4)).astype("float32")
-    layer = layers.TransposedAttention(4, 2)
-    half = layers.TransposedAttention(4, 2, dtype="mixed_float16")
+    layer = networks.restormer.TransposedAttention(4, 2)
+    half = networks.restormer.TransposedAttention(4, 2, dtype="mixed_float16")
     expected = np.array(layer(100 * x))
     half.build(x.shape)
     half.set_weights(layer.get_weights())
@@ -170,15 +174,18 @@ def test_scalar_products_of_large_maps_do_not_overflow_in_float16():
 
 
 def test_black_images_have_finite_attention():
-    layer = layers.TransposedAttention(4)
+    layer = networks.restormer.TransposedAttention(4)
     np.testing.assert_array_equal(layer(np.zeros((1, 8, 8, 4), "float32")), 0)
 
 
 @pytest.mark.parametrize(
     "make, argument",
     [
-        (lambda: layers.TransposedAttention(6, 4), "num_heads=4, channels=6"),
-        (lambda: layers.TransformerBlock(4, norm="none"), "norm='none'"),
+        (
+            lambda: networks.restormer.TransposedAttention(6, 4),
+            "num_heads=4, channels=6",
+        ),
+        (lambda: networks.restormer.TransformerBlock(4, norm="none"), "norm='none'"),
     ],
 )
 def test_wrong_arguments(make, argument):

@@ -10,8 +10,9 @@ import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from keras_mhdeblur import Deblurrer, export
-from keras_mhdeblur.layers import HeadCombination, JoinHalves, SplitHalves
+from keras_mhdeblur.layers import HeadCombination
 from keras_mhdeblur.networks import HINet, MPRNet
+from keras_mhdeblur.networks.mprnet.halves import JoinHalves, SplitHalves
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 
 from keras_mhdeblur.convert import load_torch_state_dict
-from keras_mhdeblur.convert.mprnet import mprnet_entries
 from keras_mhdeblur.layers import channel_attention
 from keras_mhdeblur.networks import MPRNet
+from keras_mhdeblur.networks.mprnet.official_names import mprnet_entries
 
 
 @pytest.mark.parametrize("num_heads, parameters", [(1, 20_127_073), (4, 20_140_897)])

@@ -3,11 +3,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_mhdeblur import Deblurrer, assignment, losses
-from keras_mhdeblur.combination import pair_indices
-from keras_mhdeblur.inference import selection
-from keras_mhdeblur.layers import HeadCombination, Rotate90
+from keras_mhdeblur import Deblurrer, losses
+from keras_mhdeblur.hypotheses.pairs import Pairs, pair_indices
+from keras_mhdeblur.hypotheses.stacks import uncertainty
+from keras_mhdeblur.layers import HeadCombination
+from keras_mhdeblur.losses import assignment
 from keras_mhdeblur.networks import XYDeblur
+from keras_mhdeblur.networks.xydeblur.layers import Rotate90
 
 
 def small(num_heads, **kwargs):
@@ -46,14 +48,13 @@ def test_rotation(images):
 
 def test_pairs_of_axes(images):
     assert pair_indices(4, "axes") == [(2, 0), (2, 1), (3, 0), (3, 1)]
-    assert selection.hypothesis_names(4, "axes") == ["0+2", "1+2", "0+3", "1+3"]
+    pairs = Pairs(4, "axes")
+    assert pairs.names == ["0+2", "1+2", "0+3", "1+3"]
     heads = images(4, 6, 5)
-    hypotheses = selection.combine(heads, "axes")
+    hypotheses = pairs.combined(heads)
     np.testing.assert_allclose(hypotheses, HeadCombination("axes")(heads[None])[0])
     expected = np.sqrt(hypotheses.var(axis=0).mean(axis=-1))
-    np.testing.assert_allclose(
-        selection.uncertainty(heads, "axes"), expected, atol=1e-6
-    )
+    np.testing.assert_allclose(uncertainty(heads, pairs), expected, atol=1e-6)
 
 
 def test_gram_form_equals_the_images(images):

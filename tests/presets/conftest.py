@@ -44,7 +44,7 @@ def make_model():
 @pytest.fixture
 def preset(tmp_path, make_model):
     """The folder of a small preset."""
-    keras_mhdeblur.presets.save_to_preset(make_model(), tmp_path / "small")
+    make_model().save_to_preset(tmp_path / "small")
     return tmp_path / "small"
 
 

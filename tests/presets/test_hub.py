@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from huggingface_hub import constants
 
-from keras_mhdeblur.presets import PresetError, from_preset, upload_preset
+from keras_mhdeblur import from_preset
+from keras_mhdeblur.presets import PresetError, upload_preset
 from keras_mhdeblur.presets.files import FILES
 from keras_mhdeblur.presets.hub import parse_uri
 

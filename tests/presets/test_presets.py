@@ -7,16 +7,16 @@ import keras
 import numpy as np
 import pytest
 
+from keras_mhdeblur import from_preset
 from keras_mhdeblur.data import read_image
 from keras_mhdeblur.presets import (
     PresetError,
-    from_preset,
     list_presets,
-    save_to_preset,
     update_metadata,
     upload_preset,
 )
 from keras_mhdeblur.presets.files import WEIGHTS, checksum, read_metadata, verify
+from keras_mhdeblur.presets.saving import save_to_preset
 from keras_mhdeblur.presets.zoo import PLAIN_NAMES, builtin_presets
 
 PAIRS = Path(__file__).parents[2] / "examples/pairs"

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from keras_mhdeblur.inference import adaptive
+from keras_mhdeblur.hypotheses import adaptive
 from keras_mhdeblur.training import fit_adaptive_weights
 
 
@@ -9,9 +9,6 @@ class Model:
     """Two heads: the photo, and a bold one that adds what is hidden in its blue."""
 
     num_heads = 2
-
-    def inference_engine(self):
-        return self
 
     def heads(self, image):
         return np.stack([image, image + image[..., 2:]])

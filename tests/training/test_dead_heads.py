@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import keras_mhdeblur as mhd
-from keras_mhdeblur.training.dead_heads import DeadHeadReset
+from keras_mhdeblur.experimental.dead_heads import DeadHeadReset
 from keras_mhdeblur.training.distribution import make_strategy
 
 LABELS = np.array([-2, 0, 2, 4], "float32").reshape(-1, 1, 1, 1)

@@ -8,7 +8,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from keras_mhdeblur.presets import from_preset, save_to_preset
+from keras_mhdeblur import from_preset
+from keras_mhdeblur.presets.saving import save_to_preset
 from keras_mhdeblur.presets.zoo import builtin_presets
 from keras_mhdeblur.training import recipes
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 import yaml
 from PIL import Image
 
-from keras_mhdeblur import presets
+from keras_mhdeblur import from_preset
 from keras_mhdeblur.training import callbacks, recipes, runs
 from keras_mhdeblur.training.distribution import make_strategy, num_replicas
 
@@ -85,7 +85,7 @@ def test_a_process_killed_at_any_moment_goes_on_with_the_same_result(tmp_path, p
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(yaml.safe_dump({**TINY, "steps": 12}))
     output = tmp_path / "killed"
-    command = [sys.executable, "-m", "mhdeblur", "train", str(recipe)]
+    command = [sys.executable, "-m", "keras_mhdeblur", "train", str(recipe)]
     command += ["--data", photos["photo_dir"], "--output", str(output)]
     kills = 0
     while not (output / "preset").exists():
@@ -103,7 +103,7 @@ def test_a_process_killed_at_any_moment_goes_on_with_the_same_result(tmp_path, p
     assert kills == 3
     assert [row["epoch"] for row in log_rows(output)] == list("012345")
     whole = runs.train({**TINY, "steps": 12}, tmp_path / "whole", photos, **QUIET)
-    result = presets.from_preset(output / "preset")
+    result = from_preset(output / "preset")
     for a, b in zip(whole.get_weights(), result.get_weights()):
         np.testing.assert_allclose(a, b, atol=1e-5)
 

@@ -3,7 +3,7 @@
     python zoo/fitting/crops.py --data DATA --output crops.npz
 
 DATA is a folder of pictures under free licences; README.md beside this file lists
-them. Sets to fit, to choose and to report never mix: no place or photo is in two of them.
+them. No place or photo is in two of the sets to fit, to choose and to report:
 
 - "fit": what the heads and their adaptive weights are fitted to.
 - "weigh": more crops of the same photos, for the adaptive weights alone.

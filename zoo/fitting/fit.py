@@ -20,6 +20,7 @@ from crops import load
 
 import keras_mhdeblur as mhd
 from keras_mhdeblur.convert import from_checkpoint
+from keras_mhdeblur.inference.engine_choice import choose_engine
 from keras_mhdeblur.layers.heads import head_parameters, set_head_parameters
 from keras_mhdeblur.training.head_statistics import head_statistics
 
@@ -140,7 +141,7 @@ if __name__ == "__main__":
         models[stages] = heads_of(model, statistics)
     models = joined(models)
     for stages, model in models.items():
-        model.inference_engine("litert")  # once, for what follows
+        choose_engine(model, "litert")  # exports once, for what follows
         model.adaptive_weights = mhd.training.fit_adaptive_weights(
             model, batches(crops, "fit"), shrinkage=0, patch_size=128
         )

@@ -1,0 +1,161 @@
+"""Runs a model in Keras, without tracing it for every image size."""
+
+import math
+import threading
+import weakref
+
+import keras
+
+from keras_mhdeblur.engines.tiling import context_of
+from keras_mhdeblur.hypotheses.stacks import weighted_mean
+from keras_mhdeblur.layers import PadToMultiple
+from keras_mhdeblur.networks.base import crop_size
+
+# Peak memory of inference in bytes per pixel: a constant and a part that grows with
+# the network's width. Measured on TensorFlow on a CPU: NAFNet, encoder (1, 1, 1, 28),
+# with local statistics, 676 at width 16 and 1142 at width 32; the others at their
+# published widths (`benchmarks/inference.py`), taken as proportional to the width.
+_PEAK_BYTES = {
+    "NAFNet": (250, 30),
+    "Restormer": (0, 163),
+    "HINet": (0, 31),
+    "MPRNet": (0, 80),
+    "XYDeblur": (0, 45),
+}
+
+
+class KerasEngine:
+    """Head images of a `Deblurrer`, and folded heads at the cost of one head.
+
+    Get it with `KerasEngine.of(model)`: traced functions are kept per model. They
+    read the model's weights at every call, so training in between is seen.
+
+    Attributes:
+        multiple: what sizes of tiles are multiples of: what the network pads images
+            to, and windows that it cuts them into.
+        alignment: what tiles begin at multiples of.
+        tile_size: see `RestorationNetwork`.
+        bytes_per_pixel: estimate of the network's peak memory.
+        context: pixels of a tile's border that only serve those further inside.
+    """
+
+    _engines = weakref.WeakKeyDictionary()
+
+    @classmethod
+    def of(cls, model, local_statistics="model"):
+        """The engine of a model.
+
+        Args:
+            model: `Deblurrer`.
+            local_statistics: "model": as the model has it; otherwise as the argument
+                of `Deblurrer`.
+        """
+        engines = cls._engines.setdefault(model, {})
+        if local_statistics in ("model", model.local_statistics):
+            network, key = model._inference_network(), "model"
+        else:
+            network, key = model.network, crop_size(local_statistics)
+        if key not in engines or engines[key][0] is not network:
+            if key == "model":
+                engine = cls(network, model.local_statistics)
+            else:
+                engine = cls(network.with_local_statistics(key), key)
+            engines[key] = network, engine
+        return engines[key][1]
+
+    def __init__(self, network, local_statistics=None):
+        self.network = network
+        self.tile_size = getattr(network, "tile_size", None)
+        self.context = context_of(local_statistics, self.tile_size)
+        constant, slope = _PEAK_BYTES.get(type(network).__name__, (2500, 0))
+        self.bytes_per_pixel = getattr(
+            network,
+            "peak_bytes_per_pixel",
+            constant + slope * getattr(network, "width", 0),
+        )
+        self.multiple = math.lcm(
+            *(
+                layer.multiple
+                for layer in network.layers
+                if isinstance(layer, PadToMultiple)
+            ),
+            # Tiles have the windows that the image has.
+            *(getattr(network, "attention_window", None) or ()),
+        )
+        self.alignment = self.multiple if self.tile_size is None else 1
+        self._heads = self._folded = None
+        # All folded images share one traced network; `_current` is whose weights it
+        # has.
+        self._lock = threading.Lock()
+        self._current = None
+
+    def heads(self, image):
+        """Head images (K, H, W, C) of an image (H, W, C)."""
+        if self._heads is None:
+            self._heads = _SizeIndependent(self.network)
+        return self._heads.predict_image(image)
+
+    def fold(self, weights):
+        """Function from an image (H, W, C) to the weighted mean of its head images.
+
+        Args:
+            weights: (K,), sum to one.
+
+        Returns:
+            Function whose output is (1, H, W, C).
+        """
+        if len(weights) == 1:
+            return self.heads
+        if not hasattr(self.network, "with_folded_heads"):
+            return lambda image: weighted_mean(self.heads(image), weights)[None]
+
+        def folded(image):
+            with self._lock:
+                if self._current is not folded:
+                    self._fold_anew(weights)
+                    self._current = folded
+                return self._folded.predict_image(image)
+
+        return folded
+
+    def _fold_anew(self, weights):
+        if self._folded is None:
+            self._folded = _SizeIndependent(self.network.with_folded_heads(weights))
+            return
+        # The traced function stays; only the output convolution is folded, of the
+        # kernels as they are now.
+        shared = {id(layer) for layer in self.network.layers}
+        for layer in self._folded.network.layers:
+            if id(layer) not in shared and layer.weights:
+                self.network.get_layer(layer.name).fold_into(layer, weights)
+
+
+class _SizeIndependent(keras.Model):
+    """The final stage of a network, with a predict function for all image sizes."""
+
+    def __init__(self, network):
+        super().__init__(name="final_stage", dtype="float32")
+        self.network = network
+        self.built = True
+        if keras.backend.backend() == "tensorflow":
+            import tensorflow as tf
+
+            # XLA would compile for every image size. Keras' own relaxation of
+            # shapes traces three times until it has found out which sizes vary;
+            # traced here for unknown ones, no image is traced again.
+            self.jit_compile = False
+            self.make_predict_function()
+            images = tf.TensorSpec((None, None, None, 3), "float32")
+            self.predict_function.get_concrete_function([(images,)])
+
+    def call(self, images):
+        stacks = self.network(images, training=False)
+        return stacks[0] if isinstance(stacks, (list, tuple)) else stacks
+
+    def predict_image(self, image):
+        return self.predict_on_batch(image[None])[0]
+
+
+def has_gpu():
+    """Whether Keras' backend has a GPU."""
+    return bool(keras.distribution.list_devices("gpu"))

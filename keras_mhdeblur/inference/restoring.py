@@ -1,0 +1,203 @@
+"""Restores photos: photos -> engine -> hypotheses -> photos."""
+
+import math
+
+import numpy as np
+
+from keras_mhdeblur.engines.rgb import check_rgb
+from keras_mhdeblur.engines.tiling import TilePlan, run_tiled
+from keras_mhdeblur.hypotheses.stacks import weighted_mean
+from keras_mhdeblur.inference.engine_choice import choose_engine
+from keras_mhdeblur.inference.guard import Guard
+from keras_mhdeblur.inference.result import RestoreResult, selected_values
+from keras_mhdeblur.photos.images import photos_of
+from keras_mhdeblur.utils.disk_arrays import Budget
+from keras_mhdeblur.utils.progress import tile_progress
+
+# Memory of the command before its first photo: Python, its libraries and the model.
+_RUNTIME_BYTES = 100e6
+
+
+def restore(
+    model,
+    image,
+    *,
+    select=None,
+    hypotheses=True,
+    tile="auto",
+    memory_limit_mb=2048,
+    local_statistics="model",
+    engine="auto",
+    guard=True,
+    progress=False,
+):
+    """Restores a blurry photo.
+
+    Args:
+        model: `Deblurrer` or `LiteRTModel`.
+        image: path of an image file, PIL image, `images.Photo`, or array (H, W),
+            (H, W, C) or (B, H, W, C) with C of 1, 3 (RGB) or 4 (RGB and alpha): uint8,
+            uint16, or float in [0, 1]. Gray is restored as RGB and averaged back,
+            alpha is passed through.
+        select: how one image is made of the hypotheses; `model.select` by default.
+            "mean": their average. "medoid": the one nearest to the average, in MSE
+            before clipping. "single": `model.best_pair`. "adaptive": a mean of the
+            heads whose weights follow what they do at a place, which needs
+            `model.adaptive_weights`. (i, j): the average of the heads i and j; i: the
+            head i. K' floats that sum to one: the hypotheses' weights. A function of
+            the hypotheses (K', H, W, C), float32 in [0, 1], to an index or an image
+            (H, W, C).
+        hypotheses: whether to keep the head images, which `result.hypotheses` and
+            `result.uncertainty` need. Without them "mean", "single", (i, j) and weights
+            cost what a network with a single head costs.
+        tile: "auto", tile size in pixels, or None: the whole image at once. Tiles
+            overlap by twice the size of the training crops and are blended; those
+            below 4 to 5 times that size overlap less, and seams may show. Those of a
+            network with a `tile_size` (MAXIM) overlap by 64 pixels at least, and
+            "auto" takes the same ones whatever the memory, as long as they fit.
+        memory_limit_mb: the memory in MB that may be taken beside the image, by an
+            estimate, for "auto": by the runtime, the network's activations, the tiles
+            that are blended, the result and, with `hypotheses`, the head images (12
+            bytes per head and pixel). Of the latter two a quarter of the limit is in
+            memory, and what exceeds it in files of the temporary folder (TMPDIR). The
+            smallest tile may take more, Keras takes 600 MB more for itself, and a
+            `select` that is a function is given all hypotheses in memory.
+        local_statistics: size in pixels of the training crops for TLC, None for
+            global statistics; "model": as the model has it.
+        engine: what computes. "keras": Keras, on its devices. "litert": LiteRT, about
+            twice as fast on a CPU; a model without a LiteRT file for its present
+            weights is exported first, into the user's cache. "auto": LiteRT if there
+            is such a file and no GPU, else Keras.
+        guard: whether to keep the photo where the restored image cannot be what was
+            blurred: where the mean of a block changes against all contrast, values
+            overshoot, or patterns of single pixels appear (`result.kept`). Of "medoid",
+            "adaptive" and functions it is the mean of the head images that is tested.
+        progress: whether to show a progress bar over images and tiles on stderr; or a
+            function that is called with the numbers of tiles done and in all, first
+            with 0.
+
+    Returns:
+        `RestoreResult`.
+
+    Raises:
+        ImageFileError: if the file cannot be read.
+        ValueError: if an argument is out of its range.
+
+    Example:
+
+    ```python
+    result = restore(model, "photo.jpg")
+    result.save("sharp.png")
+    result.save_uncertainty("uncertainty.png")
+    ```
+    """
+    if not memory_limit_mb > 0:
+        raise ValueError(
+            "`memory_limit_mb` must be positive. "
+            f"Received: memory_limit_mb={memory_limit_mb}"
+        )
+    check_rgb(model)
+    info = model.head_info
+    selection = info.parse(model.select if select is None else select)
+    photos, array = photos_of(image, memory_limit_mb)
+    engine = choose_engine(model, engine, local_statistics)
+
+    # Tiles of head images are blended, or, without hypotheses, tiles of the image.
+    keep_heads = hypotheses or not selection.is_local
+    num_images = info.pairs.num_heads if keep_heads else 1
+    for_results, for_tiles = _shares(
+        1e6 * memory_limit_mb, photos, num_images if keep_heads else 0
+    )
+    plan = TilePlan.of(tile, photos[0].values.shape[:2], engine, for_tiles, num_images)
+    restorer = _Restorer(engine, selection, plan, keep_heads, guard, for_results)
+    with tile_progress(progress, len(photos) * len(plan)) as on_tile:
+        images, stacks, kept = zip(
+            *[restorer.restored(photo, on_tile) for photo in photos]
+        )
+    return RestoreResult(
+        photos=photos,
+        images=images,
+        array=array,
+        heads=stacks if hypotheses else None,
+        kept=kept if guard else None,
+        info=info,
+    )
+
+
+def _shares(memory, photos, num_heads):
+    """Bytes for the results and head images of photos, and bytes for their tiles."""
+    results = sum(
+        photo.values.nbytes + num_heads * math.prod(photo.values.shape[:2]) * 12
+        for photo in photos
+    )
+    # The rest of them goes to disk, so that tiles do not become all border.
+    results = min(results, memory / 4)
+    return results, memory - results - _RUNTIME_BYTES
+
+
+class _Restorer:
+    """Restores photos of one size, tile by tile.
+
+    Args:
+        engine: `KerasEngine` or `LiteRTModel`.
+        selection: `Selection`.
+        plan: `TilePlan`.
+        keep_heads: whether head images are kept; needed unless the selection is local.
+        guard: whether to keep the photo where a tile is implausible.
+        memory: bytes for results in memory; further ones are on disk.
+    """
+
+    def __init__(self, engine, selection, plan, keep_heads, guard, memory):
+        self.selection = selection
+        self.plan = plan
+        self.keep_heads = keep_heads
+        self.guard = guard
+        self.budget = Budget(memory)
+        self.weights = selection.weights
+        self.compute = engine.heads
+        if not keep_heads and self.weights is not None:
+            # The stack then has one image, which the engine has averaged.
+            self.compute, self.weights = engine.fold(self.weights), np.ones(1)
+
+    def restored(self, photo, on_tile):
+        """Values (H, W, C), head images (K, H, W, C) or None, and the kept blocks."""
+        guard = None
+        if self.guard:
+            guard = Guard(self.plan.rows, self.plan.columns, self.weights)
+
+        def tile(rows, columns):
+            blurry = photo.crop(rows, columns)
+            stack = self.compute(blurry)
+            if guard is not None:
+                stack = guard(stack, blurry, rows, columns)
+            if not self.keep_heads and self.weights is None:
+                stack = self.selection.image(stack, blurry)[None]
+            return stack
+
+        values, heads = self._collected(run_tiled(tile, self.plan, on_tile), photo)
+        if values is None:
+            values = selected_values(heads, photo, self.selection)
+        return values, heads, None if guard is None else guard.kept
+
+    def _collected(self, bands, photo):
+        """Values and head images of a photo, of bands of its rows; None for neither."""
+        height, width = photo.values.shape[:2]
+        channels = 1 if photo.gray else 3
+        values = heads = None
+        if not self.keep_heads or self.weights is not None:
+            shape = (height, width, channels)
+            values = self.budget.empty(shape, photo.values.dtype)
+        for top, bottom, stack in bands:
+            if photo.gray:
+                stack = stack.mean(axis=-1, keepdims=True)
+            if values is not None:
+                values[top:bottom] = photo.values_of(self._image(stack))
+            if self.keep_heads:
+                if heads is None:
+                    shape = (len(stack), height, width, channels)
+                    heads = self.budget.empty(shape, "float32")
+                heads[:, top:bottom] = stack
+        return values, heads
+
+    def _image(self, stack):
+        return weighted_mean(stack, self.weights) if self.keep_heads else stack[0]

@@ -1,0 +1,257 @@
+"""The result of `restore`."""
+
+import functools
+from pathlib import Path
+
+import numpy as np
+
+from keras_mhdeblur.hypotheses import stacks
+from keras_mhdeblur.inference.heatmap import heat_map
+from keras_mhdeblur.inference.shifts import shift_map
+from keras_mhdeblur.photos.images import Photo, write_image
+from keras_mhdeblur.utils import disk_arrays
+
+
+class RestoreResult:
+    """What `restore` gives.
+
+    Attributes:
+        image: the restored image. Of an array: an array of the same shape and dtype.
+            Of a file or PIL image: upright, uint8 or uint16 as the file has it,
+            (H, W) gray, (H, W, 2) gray and alpha, (H, W, 3) or (H, W, 4).
+        names: names of the hypotheses: "0" is head 0, "0+1" the average of the heads
+            0 and 1.
+        kept: where the guard kept the photo: booleans (ceil(H/16), ceil(W/16)), one
+            per block of 16x16 pixels; of a batch (B, ...). None without guard.
+    """
+
+    def __init__(self, photos, images, array, heads, kept, info):
+        self._photos = photos
+        self._restored = [
+            photo.with_values(values) for photo, values in zip(photos, images)
+        ]
+        self._array = array
+        self._heads = heads
+        self._kept = kept
+        self._info = info
+        self._batched = array is not None and array.ndim == 4
+        self.names = info.pairs.names
+        self.kept = kept and (np.stack(kept) if self._batched else kept[0])
+
+    @functools.cached_property
+    def image(self):
+        """See above; formed when first asked for."""
+        array = self._array
+        if array is None:
+            return self._restored[0].to_array()
+        # Of one image without a copy.
+        images = [photo.values for photo in self._restored]
+        result = np.stack(images) if len(images) > 1 else images[0][None]
+        result = result.astype(array.dtype, copy=False)
+        if array.shape[-1] == 4 and array.ndim > 2:
+            alpha = array[..., 3:].reshape(*result.shape[:-1], 1)
+            result = np.concatenate([result, alpha], axis=-1)
+        return result.reshape(array.shape)
+
+    @functools.cached_property
+    def hypotheses(self):
+        """float32 (K', H, W, C), C of 1 or 3, clipped to [0, 1]; of a batch (B, ...).
+
+        Formed when first asked for.
+        """
+        return self._per_image(
+            lambda heads: np.clip(self._info.pairs.combined(heads), 0, 1)
+        )
+
+    @functools.cached_property
+    def uncertainty(self):
+        """Standard deviation over the hypotheses before clipping, float32 (H, W).
+
+        In units of the range [0, 1]: the root of the variance's mean over the
+        channels. Of a batch (B, H, W).
+        """
+
+        def uncertainty(heads):
+            disk = disk_arrays.on_disk(heads)
+            result = disk_arrays.empty(heads.shape[1:3], "float32", disk)
+            for rows in disk_arrays.bands(len(result)):
+                result[rows] = stacks.uncertainty(heads[:, rows], self._info.pairs)
+            return result
+
+        return self._per_image(uncertainty)
+
+    def select(self, select):
+        """Another image of the same hypotheses, without restoring again.
+
+        Args:
+            select: as in `restore`.
+
+        Returns:
+            `RestoreResult` with that image.
+        """
+        selection = self._info.parse(select)
+        images = [
+            selected_values(heads, photo, selection)
+            for heads, photo in zip(self._stacks(), self._photos)
+        ]
+        return self._with_images(images)
+
+    def compose(self, labels, feather=8):
+        """An image of which every region shows a hypothesis of its own.
+
+        Args:
+            labels: integers (H, W), for every pixel the index of a hypothesis, as in
+                `names`; of a mask `np.where(mask, 3, 0)`.
+            feather: pixels on either side of a border over which one fades into the
+                other; 0 for none.
+
+        Returns:
+            `RestoreResult` with that image.
+
+        Raises:
+            ValueError: if `labels` are no such indices.
+        """
+        heads = self._one_of(self._stacks())
+        labels = np.asarray(labels)
+        if labels.shape != heads.shape[1:3] or labels.dtype.kind not in "iu":
+            raise ValueError(
+                f"`labels` must be integers of shape {heads.shape[1:3]}. "
+                f"Received: labels of {labels.dtype} and shape {labels.shape}"
+            )
+        if labels.min() < 0 or labels.max() >= len(self.names):
+            raise ValueError(
+                f"`labels` must be from 0 to {len(self.names) - 1}. "
+                f"Received: labels from {labels.min()} to {labels.max()}"
+            )
+        if not feather >= 0:
+            raise ValueError(
+                f"`feather` must not be negative. Received: feather={feather}"
+            )
+        image = stacks.compose(heads, labels, int(feather), self._info.pairs)
+        return self._with_images([self._photos[0].values_of(image)])
+
+    def shift_map(self, hypothesis, reference, tile=64):
+        """How far one hypothesis lies off another, per tile (arXiv 2208.13029, Fig. 4).
+
+        Args:
+            hypothesis, reference: indices of hypotheses, as in `names`.
+            tile: side of the square tiles in pixels, at least 8.
+
+        Returns:
+            float32 (rows, columns, 2): pixels (down, right); NaN where a tile has no
+            texture in both directions. Tiles follow each other; the last ones end
+            with the image.
+
+        Raises:
+            ValueError: if an argument is out of its range.
+        """
+        heads = self._one_of(self._stacks())
+        if not 8 <= tile <= min(heads.shape[1:3]):
+            raise ValueError(
+                f"`tile` must be from 8 to {min(heads.shape[1:3])} pixels, the image's "
+                f"smaller side. Received: tile={tile}"
+            )
+        images = []
+        for name, index in (("hypothesis", hypothesis), ("reference", reference)):
+            if not isinstance(index, (int, np.integer)) or not (
+                0 <= index < len(self.names)
+            ):
+                raise ValueError(
+                    f"`{name}` must be an index from 0 to {len(self.names) - 1}. "
+                    f"Received: {name}={index!r}"
+                )
+            pair = self._info.pairs.indices[index]
+            images.append(heads[list(pair)].mean(axis=(0, -1)))
+        return shift_map(*images, tile)
+
+    def save(self, path):
+        """Writes the restored image.
+
+        PNG and TIFF keep 16 bits; alpha, the ICC profile, EXIF and XMP of the file it
+        came from are kept where the format has them.
+
+        Args:
+            path: path of the file; its suffix is the format.
+        """
+        write_image(path, self._one_of(self._restored))
+
+    def each_hypothesis(self):
+        """Yields the names of the hypotheses, and results with them as the image.
+
+        One by one: of a large photo all at once would not fit into memory.
+        """
+        for name, pair in zip(self.names, self._info.pairs):
+            yield name, self.select(pair)
+
+    def save_hypotheses(self, path):
+        """Writes every hypothesis, its name behind the file's: `photo_0+1.png`.
+
+        Args:
+            path: path such as "photo.png".
+
+        Returns:
+            List of the paths written.
+        """
+        path = Path(path)
+        paths = []
+        for name, result in self.each_hypothesis():
+            paths.append(path.with_name(f"{path.stem}_{name}{path.suffix}"))
+            result.save(paths[-1])
+        return paths
+
+    def save_uncertainty(self, path):
+        """Writes a heat map of the uncertainty with a scale below it.
+
+        Dark is agreement; the brightest colour is the 99.5th percentile of this
+        image, at least 1/255.
+
+        Args:
+            path: path of a PNG file.
+        """
+        self._one_of(self._restored)
+        write_image(path, Photo(heat_map(self.uncertainty)))
+
+    def _with_images(self, images):
+        return RestoreResult(
+            self._photos, images, self._array, self._heads, self._kept, self._info
+        )
+
+    def _stacks(self):
+        if self._heads is None:
+            raise ValueError(
+                "What is made of the hypotheses needs the head images: call `restore` "
+                "with hypotheses=True. Received: hypotheses=False"
+            )
+        return self._heads
+
+    def _per_image(self, function):
+        results = [function(heads) for heads in self._stacks()]
+        return np.stack(results) if self._batched else results[0]
+
+    def _one_of(self, items):
+        if self._batched:
+            raise ValueError(
+                "`image` must be one image for this; restore the images of a batch "
+                f"one by one. Received: image.shape={self._array.shape}"
+            )
+        return items[0]
+
+
+def selected_values(heads, photo, selection):
+    """The selected image of a photo's head images, in the photo's dtype.
+
+    Args:
+        heads: head images (K, H, W, C), not clipped.
+        photo: the blurry `Photo`.
+        selection: `Selection`.
+
+    Returns:
+        (H, W, C) of the photo's dtype; on disk where the head images are.
+    """
+    height, width, channels = heads.shape[1:]
+    disk = disk_arrays.on_disk(heads)
+    values = disk_arrays.empty((height, width, channels), photo.values.dtype, disk)
+    crop = functools.partial(photo.crop, columns=slice(width))
+    for top, bottom, image in selection.bands(heads, crop):
+        values[top:bottom] = photo.values_of(image)
+    return values
