@@ -266,7 +266,7 @@ class Deblurrer(_Trainer):
         """Restores a blurry photo.
 
         Args:
-            image: path of an image file, PIL image, `images.Photo`, or array (H, W),
+            image: path of an image file, PIL image, `Photo`, or array (H, W),
                 (H, W, C) or (B, H, W, C) with C of 1, 3 (RGB) or 4 (RGB and alpha):
                 uint8, uint16, or float in [0, 1]. Gray is restored as RGB and averaged
                 back, alpha is passed through.

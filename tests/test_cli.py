@@ -15,7 +15,7 @@ from keras_mhdeblur.cli import common
 from keras_mhdeblur.cli.photo_paths import find_photos, plan_outputs
 from keras_mhdeblur.cli.restore import megapixels
 from keras_mhdeblur.networks import NAFNet
-from keras_mhdeblur.photos.images import Photo, read_image, write_image
+from keras_mhdeblur.photos import Photo, read_image, write_image
 
 
 @pytest.fixture(scope="module")

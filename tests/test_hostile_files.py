@@ -25,7 +25,7 @@ from keras_mhdeblur.convert import from_torch_checkpoint
 from keras_mhdeblur.convert.checkpoint_files import read_state_dict
 from keras_mhdeblur.convert.pickled_tensors import CheckpointError
 from keras_mhdeblur.networks import NAFNet
-from keras_mhdeblur.photos.images import (
+from keras_mhdeblur.photos import (
     ImageFileError,
     pixel_limit,
     read_image,

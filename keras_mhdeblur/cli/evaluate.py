@@ -14,6 +14,7 @@ from keras_mhdeblur.cli.common import (
     recipe_path,
     warnings_as_lines,
 )
+from keras_mhdeblur.utils.atomic import atomic_file
 
 
 def add_parser(commands):
@@ -80,7 +81,6 @@ def _evaluate(options):
     with quiet_import():
         from keras_mhdeblur.data.alignment import import_opencv
         from keras_mhdeblur.evaluation import evaluate
-        from keras_mhdeblur.photos.images import write_atomically
 
     options.preset, options.stages = chosen_preset(options)
     model = load_preset(options.preset, stages=options.stages)
@@ -114,7 +114,8 @@ def _evaluate(options):
         if output.suffix.lower() == ".csv":
             text = _csv(rows, names)
         try:
-            write_atomically(output, text.encode())
+            with atomic_file(output) as partial:
+                partial.write_text(text, "utf-8", newline="")
         except OSError as error:
             raise UsageError(f"--output {output}: {error.strerror}") from None
     return 0

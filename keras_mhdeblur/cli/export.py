@@ -146,7 +146,7 @@ def _export(options):
     problem = None
     with quiet_import():
         from keras_mhdeblur.export import export_as
-        from keras_mhdeblur.photos.images import ImageFileError
+        from keras_mhdeblur.photos import ImageFileError
 
         try:
             report = export_as(

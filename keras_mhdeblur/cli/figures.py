@@ -1,6 +1,5 @@
 """`mhdeblur figures`: pictures of hypotheses and of scores."""
 
-import io
 import json
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from keras_mhdeblur.cli.common import (
     load_preset,
     quiet_import,
 )
+from keras_mhdeblur.utils.atomic import atomic_file
 
 
 def add_parser(commands):
@@ -192,14 +192,11 @@ def _read_scores(path, keys):
 
 
 def _save(figure, output):
-    from keras_mhdeblur.photos.images import write_atomically
-
     path = Path(output)
-    file = io.BytesIO()
     suffix = path.suffix.lower().removeprefix(".")
-    figure.savefig(file, format=suffix, bbox_inches="tight")
     try:
-        write_atomically(path, file.getvalue())
+        with atomic_file(path) as partial:
+            figure.savefig(partial, format=suffix, bbox_inches="tight")
     except OSError as error:
         raise UsageError(f"--output {path}: {error.strerror}") from None
     print(path)

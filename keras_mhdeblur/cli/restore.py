@@ -193,7 +193,7 @@ def _check_output_file(options, count):
         raise UsageError(
             f"--output-format is for folders, --output {output} has a format already"
         )
-    from keras_mhdeblur.photos.images import format_of_name
+    from keras_mhdeblur.photos import format_of_name
 
     if format_of_name(options.output) is None:
         _refuse_format(options.output)
@@ -259,7 +259,7 @@ class _Summary:
 
 
 def _restore_all(model, engine, jobs, options, summary):
-    from keras_mhdeblur.photos.images import pixel_limit
+    from keras_mhdeblur.photos import pixel_limit
     from keras_mhdeblur.utils.progress import ProgressBar
 
     bar = ProgressBar(len(jobs))
@@ -344,7 +344,7 @@ def megapixels(height, width):
 def _restore_file(model, path, target, options, engine, bar):
     """Restores one photo; returns remarks on it, a line each."""
     from keras_mhdeblur.inference import restore
-    from keras_mhdeblur.photos.images import check_format, read_image
+    from keras_mhdeblur.photos import check_format, read_image
     from keras_mhdeblur.utils.disk_arrays import on_disk
 
     with quiet_decoders():

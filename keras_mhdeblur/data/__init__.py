@@ -21,7 +21,7 @@ from keras_mhdeblur.data.motion_blur import MotionBlur
 from keras_mhdeblur.data.pairs import pairs_from_frames, pairs_from_photo
 from keras_mhdeblur.data.prepared import prepare, prepared_folder, prepared_size
 from keras_mhdeblur.data.synthesis import synthesize_motion_blur
-from keras_mhdeblur.photos.images import ImageFileError, read_image, write_image
+from keras_mhdeblur.photos import ImageFileError, read_image, write_image
 
 __all__ = [
     "Benchmark",

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from keras_mhdeblur.data.folders import SUFFIXES
-from keras_mhdeblur.photos.images import (
+from keras_mhdeblur.photos import read_image
+from keras_mhdeblur.photos.pixels import (
     from_float,
     linear_to_srgb,
-    read_image,
     srgb_to_linear,
     to_float,
 )

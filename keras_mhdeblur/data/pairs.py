@@ -20,13 +20,9 @@ from keras_mhdeblur.data.frames import (
     open_frames,
 )
 from keras_mhdeblur.data.synthesis import synthesize_motion_blur
-from keras_mhdeblur.photos.images import (
-    Photo,
-    from_float,
-    read_image,
-    write_atomically,
-    write_image,
-)
+from keras_mhdeblur.photos import Photo, read_image, write_image
+from keras_mhdeblur.photos.pixels import from_float
+from keras_mhdeblur.utils.atomic import atomic_file
 
 # Distance of colour histograms from which on two frames are of two shots. Neighbours
 # within a shot of GoPro (240 per second) reach 0.06, of REDS 0.09; different scenes of
@@ -325,4 +321,5 @@ def _write_metadata(metadata, output, name):
     path = Path(output, "metadata", f"{name}.json")
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(metadata, indent=1, default=repr)
-    write_atomically(path, text.encode() + b"\n")
+    with atomic_file(path) as partial:
+        partial.write_text(text + "\n", "utf-8")

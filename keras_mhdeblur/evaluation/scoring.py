@@ -7,7 +7,7 @@ import numpy as np
 from keras_mhdeblur.evaluation.protocols import get_protocol
 from keras_mhdeblur.hypotheses.pairs import pair_indices
 from keras_mhdeblur.hypotheses.stacks import medoid_index
-from keras_mhdeblur.photos.images import checked_image
+from keras_mhdeblur.photos.pixels import checked_image
 from keras_mhdeblur.utils.progress import ProgressBar
 
 

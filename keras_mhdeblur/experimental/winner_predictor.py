@@ -14,7 +14,7 @@ from keras_mhdeblur.layers.static_shapes import crop
 from keras_mhdeblur.losses.assignment import pairwise_mse
 from keras_mhdeblur.metrics import HypothesisMetric
 from keras_mhdeblur.networks.base import RestorationNetwork
-from keras_mhdeblur.photos.images import photos_of
+from keras_mhdeblur.photos import photos_of
 
 # Of the convolutions that halve the features down to one position per block.
 _FILTERS = (16, 16, 24, 24)

@@ -14,7 +14,7 @@ import numpy as np
 from keras_mhdeblur.engines.keras_engine import KerasEngine
 from keras_mhdeblur.export.graphs import OWN, image_selection
 from keras_mhdeblur.hypotheses.stacks import uncertainty
-from keras_mhdeblur.photos.images import photos_of
+from keras_mhdeblur.photos import photos_of
 
 # A crop of an average of eight frames of GOPRO_Large_all, Nah, Kim and Lee, CVPR 2017,
 # CC BY 4.0. Models are not trained on it.

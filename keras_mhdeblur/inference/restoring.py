@@ -10,7 +10,7 @@ from keras_mhdeblur.hypotheses.stacks import weighted_mean
 from keras_mhdeblur.inference.engine_choice import choose_engine
 from keras_mhdeblur.inference.guard import Guard
 from keras_mhdeblur.inference.result import RestoreResult, selected_values
-from keras_mhdeblur.photos.images import photos_of
+from keras_mhdeblur.photos import photos_of
 from keras_mhdeblur.utils.disk_arrays import Budget
 from keras_mhdeblur.utils.progress import tile_progress
 
@@ -35,7 +35,7 @@ def restore(
 
     Args:
         model: `Deblurrer` or `LiteRTModel`.
-        image: path of an image file, PIL image, `images.Photo`, or array (H, W),
+        image: path of an image file, PIL image, `Photo`, or array (H, W),
             (H, W, C) or (B, H, W, C) with C of 1, 3 (RGB) or 4 (RGB and alpha): uint8,
             uint16, or float in [0, 1]. Gray is restored as RGB and averaged back,
             alpha is passed through.

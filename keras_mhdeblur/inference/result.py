@@ -8,7 +8,7 @@ import numpy as np
 from keras_mhdeblur.hypotheses import stacks
 from keras_mhdeblur.inference.heatmap import heat_map
 from keras_mhdeblur.inference.shifts import shift_map
-from keras_mhdeblur.photos.images import Photo, write_image
+from keras_mhdeblur.photos import Photo, write_image
 from keras_mhdeblur.utils import disk_arrays
 
 

@@ -148,7 +148,7 @@ def write_png(file, array, icc_profile=None, exif=None, xmp=None, png_chunks=b""
         file: binary file.
         array: uint8 or uint16 (H, W, C), C of 1 to 4; or what has its `shape` and
             `dtype` and gives such arrays for slices of rows.
-        icc_profile, exif, xmp, png_chunks: as in `images.Photo`.
+        icc_profile, exif, xmp, png_chunks: as in `Photo`.
     """
     height, width, channels = array.shape
     bits = 8 * array.dtype.itemsize

@@ -15,7 +15,7 @@ from keras_mhdeblur.export.parity import (
     comparison_images,
     crop_or_mirror,
 )
-from keras_mhdeblur.photos.images import ImageFileError
+from keras_mhdeblur.photos import ImageFileError
 
 
 def test_difference():

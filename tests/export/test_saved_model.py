@@ -13,7 +13,7 @@ from PIL import Image
 from keras_mhdeblur import Deblurrer
 from keras_mhdeblur.export.saved_model import to_saved_model
 from keras_mhdeblur.networks import NAFNet
-from keras_mhdeblur.photos.images import Photo, read_image, write_image
+from keras_mhdeblur.photos import Photo, read_image, write_image
 
 SIGNATURES = {"serving_default", "serving_uint8", "serving_bytes", "hypotheses"}
 

@@ -23,7 +23,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from keras_mhdeblur.photos.images import read_image
+from keras_mhdeblur.photos import read_image
 
 CLIENT = Path(__file__).parents[2] / "examples" / "serving_client.py"
 NAME = "mhdeblur"

@@ -9,8 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_mhdeblur.photos import png_tiff
-from keras_mhdeblur.photos.images import ImageFileError, Photo, read_image, write_image
+from keras_mhdeblur.photos import (
+    ImageFileError,
+    Photo,
+    png_tiff,
+    read_image,
+    write_image,
+)
 from keras_mhdeblur.utils import disk_arrays
 
 pyvips = pytest.importorskip("pyvips")

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image, TiffImagePlugin
 
-from keras_mhdeblur.photos import png_tiff
-from keras_mhdeblur.photos.images import photo_from_pil, read_image, write_image
+from keras_mhdeblur.photos import png_tiff, read_image, write_image
+from keras_mhdeblur.photos.pillow_images import photo_from_pil
 
 COPYRIGHT, LENS = "© 2024 Jürgen Müller", "Łukasz 50 mm"
 

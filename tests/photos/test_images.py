@@ -11,8 +11,23 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageOps
 
-from keras_mhdeblur.photos import images, png_tiff
-from keras_mhdeblur.photos.images import ImageFileError, Photo, read_image, write_image
+from keras_mhdeblur.photos import (
+    ImageFileError,
+    Photo,
+    check_format,
+    photos_of,
+    pixel_limit,
+    png_tiff,
+    read_image,
+    write_image,
+)
+from keras_mhdeblur.photos.pillow_images import photo_from_pil
+from keras_mhdeblur.photos.pixels import (
+    from_float,
+    linear_to_srgb,
+    srgb_to_linear,
+    to_float,
+)
 
 
 @pytest.fixture
@@ -279,8 +294,8 @@ def test_compressed_planes_keep_eight_bits_and_say_so(tmp_path, rng):
 def test_sixteen_bits_need_no_tensorflow(tmp_path):
     code = f"""
 import sys
-import mhdeblur
-from keras_mhdeblur.photos.images import read_image, write_image
+import keras_mhdeblur.cli
+from keras_mhdeblur.photos import read_image, write_image
 
 for suffix in ("png", "tif"):
     path = {str(tmp_path)!r} + "/in." + suffix
@@ -464,7 +479,7 @@ def test_a_pil_image_is_turned_once(rng, image_format):
     Image.fromarray(random_bytes(rng, 4, 6, 3)).save(file, image_format, exif=exif)
     with Image.open(file) as image:
         for _ in range(2):
-            assert images.photo_from_pil(image).pixels.shape == (6, 4, 3)
+            assert photo_from_pil(image).pixels.shape == (6, 4, 3)
 
 
 def test_one_bit_image_is_gray(tmp_path):
@@ -518,11 +533,11 @@ def test_a_wrong_suffix_does_not_matter(tmp_path):
 def test_decompression_bomb(tmp_path):
     Image.new("1", (2000, 1000)).save(tmp_path / "in.png")
     before = Image.MAX_IMAGE_PIXELS
-    with images.pixel_limit(10**6):
+    with pixel_limit(10**6):
         with pytest.raises(ImageFileError, match="2000000 pixels.*limit of 1000000"):
             read_image(tmp_path / "in.png")
     assert Image.MAX_IMAGE_PIXELS == before
-    with images.pixel_limit(2 * 10**6):
+    with pixel_limit(2 * 10**6):
         assert read_image(tmp_path / "in.png").pixels.shape == (1000, 2000, 3)
 
 
@@ -541,14 +556,14 @@ def test_broken_exif_does_not_hide_the_picture(tmp_path, rng):
 
 def test_to_float_scales_by_dtype():
     np.testing.assert_array_equal(
-        images.to_float(np.array([[0, 51, 255]], "uint8")),
+        to_float(np.array([[0, 51, 255]], "uint8")),
         np.array([[0, 0.2, 1]], "float32"),
     )
     np.testing.assert_array_equal(
-        images.to_float(np.array([[0, 13107, 65535]], "uint16")),
+        to_float(np.array([[0, 13107, 65535]], "uint16")),
         np.array([[0, 0.2, 1]], "float32"),
     )
-    overshoot = images.to_float(np.array([[-1e-6, 0.5, 1 + 1e-6]]))
+    overshoot = to_float(np.array([[-1e-6, 0.5, 1 + 1e-6]]))
     assert overshoot.dtype == np.float32
     assert overshoot.tolist() == [[0, 0.5, 1]]
 
@@ -571,24 +586,22 @@ def test_to_float_scales_by_dtype():
 )
 def test_unusable_arrays_are_refused(value, message):
     with pytest.raises(ValueError, match=rf"`picture`.*{message}.*Received: picture="):
-        images.to_float(value, "picture")
+        to_float(value, "picture")
 
 
 def test_from_float_rounds_and_clips():
     pixels = np.array([-1, 0.4 / 255, 0.6 / 255, 2], "float32")
-    assert images.from_float(pixels, "uint8").tolist() == [0, 0, 1, 255]
+    assert from_float(pixels, "uint8").tolist() == [0, 0, 1, 255]
     every = np.arange(65536, dtype="uint16")
-    back = images.from_float(every / np.float32(65535), "uint16")
+    back = from_float(every / np.float32(65535), "uint16")
     np.testing.assert_array_equal(back, every)
 
 
 def test_srgb():
     light = np.linspace(0, 1, 1001, dtype="float32")
-    np.testing.assert_allclose(
-        images.srgb_to_linear(images.linear_to_srgb(light)), light, atol=1e-6
-    )
+    np.testing.assert_allclose(srgb_to_linear(linear_to_srgb(light)), light, atol=1e-6)
     # Half of the scale is a fifth of the light.
-    assert images.linear_to_srgb(np.float32(0.2140)) == pytest.approx(0.5, abs=1e-3)
+    assert linear_to_srgb(np.float32(0.2140)) == pytest.approx(0.5, abs=1e-3)
 
 
 def photo(alpha=None, depth=8):
@@ -641,7 +654,7 @@ def test_profiles_that_a_format_cannot_hold(tmp_path):
 def test_largest_side_of_a_format(tmp_path, suffix, side):
     path = tmp_path / f"out.{suffix}"
     with pytest.raises(ValueError, match=f"more than {side} pixels.*Received: path="):
-        images.check_format(path, Photo(np.zeros((1, side + 1, 3), "uint8")))
+        check_format(path, Photo(np.zeros((1, side + 1, 3), "uint8")))
     write_image(path, Photo(np.zeros((side, 1, 3), "uint8")))
     assert read_image(path).values.shape[:2] == (side, 1)
 
@@ -653,7 +666,7 @@ def test_longest_metadata_of_a_jpeg(tmp_path, name, most):
         tmp_path / "out.jpg", dataclasses.replace(photo(), **{name: block[:most]})
     )
     with pytest.raises(ValueError, match=f"{name.upper()} is too long.*Received: path"):
-        images.check_format(
+        check_format(
             tmp_path / "out.jpg", dataclasses.replace(photo(), **{name: block + b"0"})
         )
 
@@ -694,7 +707,7 @@ def test_written_files_have_ordinary_permissions(tmp_path):
 
 
 def test_a_name_that_is_too_long_and_an_empty_pil_image():
-    with pytest.raises(images.ImageFileError, match="too long"):
-        images.read_image(300 * "x")
+    with pytest.raises(ImageFileError, match="too long"):
+        read_image(300 * "x")
     with pytest.raises(ValueError, match=r"Received: image.size=\(0, 5\)"):
-        images.photos_of(Image.new("RGB", (0, 5)))
+        photos_of(Image.new("RGB", (0, 5)))
