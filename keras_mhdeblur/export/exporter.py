@@ -4,11 +4,11 @@ import importlib
 import os
 from pathlib import Path
 
-from keras_mhdeblur.export.files import written_aside
 from keras_mhdeblur.export.graphs import check_size, image_selection, output_graph
 from keras_mhdeblur.export.parity import compare, comparison_images
 from keras_mhdeblur.export.tracing import check_traceable
 from keras_mhdeblur.hypotheses.selection import to_python
+from keras_mhdeblur.utils.atomic import atomic_files
 
 
 class ExportError(ValueError):
@@ -65,7 +65,7 @@ def export_file(
     require(packages, install)
     images = comparison_images(photo, size)
     path = Path(os.path.abspath(path))
-    with written_aside(path.parent) as scratch:
+    with atomic_files(path.parent) as scratch:
         graph = output_graph(
             model,
             output,

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from keras_mhdeblur.export.files import written_aside
 from keras_mhdeblur.export.graphs import INPUT_NAME, OWN, image_selection, output_graph
 from keras_mhdeblur.export.image_files import restore_file, to_integer
 from keras_mhdeblur.export.parity import EXACT, compare, comparison_images
 from keras_mhdeblur.export.tracing import check_traceable, trace
 from keras_mhdeblur.export.warm_up import check_warm_up, write_warm_up
 from keras_mhdeblur.hypotheses.selection import to_python
+from keras_mhdeblur.utils.atomic import atomic_files
 
 
 def to_saved_model(
@@ -101,7 +101,7 @@ def to_saved_model(
         output_graph(model, output, local_statistics=local_statistics),
         output_graph(model, "all", local_statistics=local_statistics),
     )
-    with written_aside(folder.parent) as scratch:
+    with atomic_files(folder.parent) as scratch:
         new = scratch / folder.name
         tf.saved_model.save(served, str(new), signatures)
         if warm_up_sizes:

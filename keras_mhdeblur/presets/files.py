@@ -4,6 +4,8 @@ import hashlib
 import json
 from pathlib import Path
 
+from keras_mhdeblur.utils.atomic import atomic_file
+
 CONFIG = "config.json"
 METADATA = "metadata.json"
 WEIGHTS = "model.weights.h5"
@@ -209,7 +211,8 @@ def write_json(path, content):
             f"{path.name} takes numbers, strings, lists and dicts only: {error}. "
             f"Received: {content!r}"
         ) from error
-    path.write_text(text + "\n", "utf-8")
+    with atomic_file(path) as partial:
+        partial.write_text(text + "\n", "utf-8")
 
 
 def checksum(path):

@@ -7,8 +7,6 @@ import hashlib
 import importlib.util
 import json
 import numbers
-import os
-import tempfile
 from pathlib import Path
 
 import platformdirs
@@ -22,6 +20,7 @@ from keras_mhdeblur.presets.files import (
     verify,
 )
 from keras_mhdeblur.presets.zoo import builtin_presets, find_preset
+from keras_mhdeblur.utils.atomic import atomic_files
 
 # Changes when files in the caches of users would no longer be right.
 _FORMAT = 4
@@ -118,14 +117,10 @@ def litert_of(model, local_statistics="model", make=True):
         found = None
     if make and found is None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
-            new = Path(scratch) / path.name
+        with atomic_files(path.parent) as scratch:
+            new = scratch / path.name
             facts = export_heads(model, new, local_statistics, "float32")
-            facts_path = new.with_suffix(".json")
-            facts_path.write_text(json.dumps(facts), "utf-8")
-            # The facts first: a file without them is never found.
-            os.replace(facts_path, path.with_suffix(".json"))
-            os.replace(new, path)
+            new.with_suffix(".json").write_text(json.dumps(facts), "utf-8")
         found = _shared(*_cached(path), local_statistics)
     return found
 

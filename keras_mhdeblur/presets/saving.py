@@ -3,7 +3,6 @@
 import datetime
 import os
 import shutil
-import tempfile
 from pathlib import Path
 
 import h5py
@@ -25,6 +24,7 @@ from keras_mhdeblur.presets.files import (
     write_metadata,
 )
 from keras_mhdeblur.presets.litert import export_heads, fingerprint
+from keras_mhdeblur.utils.atomic import atomic_files
 from keras_mhdeblur.utils.spelling import did_you_mean
 
 _FIELDS = (
@@ -143,9 +143,8 @@ def save_to_preset(
             }
             for count, ending in stages.items()
         }
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".preset-") as scratch:
-        new = Path(scratch) / "new"
+    with atomic_files(folder.parent, replace_folders=True) as scratch:
+        new = scratch / folder.name
         new.mkdir()
         clean = _write_config(model, new)
         _write_weights(clean, new, dtype)
@@ -165,9 +164,6 @@ def save_to_preset(
         if results is not None:
             write_json(new / RESULTS, results)
         write_metadata(new, entries, os.listdir(new))
-        if folder.exists():
-            folder.rename(Path(scratch) / "old")
-        new.rename(folder)
 
 
 def _refuse_foreign(folder):

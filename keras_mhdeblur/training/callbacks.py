@@ -1,7 +1,6 @@
 """Callbacks of `runs.train`: state, log, pictures, emergency stop."""
 
 import csv
-import os
 import shutil
 import time
 
@@ -11,8 +10,11 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from keras_mhdeblur.inference.heatmap import colour_map
+from keras_mhdeblur.utils.atomic import atomic_file
 
 _EPOCHS = "finished_epochs"
+# Always the same, so that kills do not leave many behind.
+_PARTIAL = "partial.weights.h5"
 
 
 class SaveEpoch(keras.callbacks.Callback):
@@ -35,7 +37,8 @@ class SaveEpoch(keras.callbacks.Callback):
         self.state = state
 
     def on_train_begin(self, logs=None):
-        partial = self._write_state(0)
+        partial = self.state.with_name(_PARTIAL)
+        self._write_state(partial, 0)
         size, free = partial.stat().st_size, shutil.disk_usage(partial.parent).free
         partial.unlink()
         if free < 2 * size:
@@ -51,14 +54,13 @@ class SaveEpoch(keras.callbacks.Callback):
         seconds = round(time.monotonic() - self.started, 1)
         values = dict(sorted((logs or {}).items()))
         self._write_row({"epoch": epoch, **values, "seconds": seconds})
-        os.replace(self._write_state(epoch + 1), self.state)
+        with atomic_file(self.state, _PARTIAL) as partial:
+            self._write_state(partial, epoch + 1)
 
-    def _write_state(self, epochs):
-        partial = self.state.with_name("partial.weights.h5")
-        self.model.save_weights(partial)
-        with h5py.File(partial, "a") as file:
+    def _write_state(self, path, epochs):
+        self.model.save_weights(path)
+        with h5py.File(path, "a") as file:
             file.attrs[_EPOCHS] = epochs
-        return partial
 
     def _write_row(self, row):
         rows = []
@@ -67,12 +69,10 @@ class SaveEpoch(keras.callbacks.Callback):
                 rows = list(csv.DictReader(file))
         rows = [old for old in rows if int(old["epoch"]) < row["epoch"]] + [row]
         columns = dict.fromkeys(key for row in rows for key in row)
-        partial = self.log.with_name("partial.csv")
-        with open(partial, "w", newline="") as file:
+        with atomic_file(self.log) as partial, open(partial, "w", newline="") as file:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(rows)
-        os.replace(partial, self.log)
 
 
 def finished_epochs(state):
@@ -163,9 +163,8 @@ class PicturePanel(keras.callbacks.Callback):
         if not patches.exists():
             blurry, sharp = map(keras.ops.convert_to_numpy, next(iter(dataset))[:2])
             folder.mkdir(parents=True, exist_ok=True)
-            partial = folder / "partial.npz"
-            np.savez(partial, blurry=blurry[:count], sharp=sharp[:count])
-            os.replace(partial, patches)
+            with atomic_file(patches) as partial, open(partial, "wb") as file:
+                np.savez(file, blurry=blurry[:count], sharp=sharp[:count])
         with np.load(patches) as kept:
             self.blurry, self.sharp = kept["blurry"], kept["sharp"]
 
@@ -185,9 +184,8 @@ class PicturePanel(keras.callbacks.Callback):
             # Not in the order of the logs, in which 10 comes before 2.
             usage = [logs[f"usage_{k}"] for k in range(hypotheses.shape[1])]
             panel = np.concatenate([panel, _bars(usage, panel.shape[1])])
-        partial = self.folder / "partial.png"
-        Image.fromarray(panel).save(partial)
-        os.replace(partial, self.folder / f"epoch_{epoch + 1:04d}.png")
+        with atomic_file(self.folder / f"epoch_{epoch + 1:04d}.png") as partial:
+            Image.fromarray(panel).save(partial, "PNG")
 
 
 def _bars(shares, width, height=80):

@@ -1,4 +1,5 @@
 import csv
+import os
 import subprocess
 import sys
 import time
@@ -57,7 +58,7 @@ def test_a_killed_training_goes_on_with_the_same_result(tmp_path, photos, monkey
     whole = runs.train(TINY, tmp_path / "whole", photos, **QUIET)
     with monkeypatch.context() as context:
         # At the end of the second epoch, between writing its log and its state.
-        context.setattr(callbacks.os, "replace", fail_at_call(callbacks.os.replace, 4))
+        context.setattr(os, "replace", fail_at_call(os.replace, 4))
         with pytest.raises(Killed):
             runs.train(TINY, tmp_path / "killed", photos, **QUIET)
     assert [row["epoch"] for row in log_rows(tmp_path / "killed")] == ["0", "1"]
