@@ -1,4 +1,7 @@
-"""PNG and TIFF files with all their bits and metadata, which Pillow keeps in part."""
+"""PNG and TIFF files with all their bits and metadata, which Pillow keeps in part.
+
+tifffile is no help: it writes no EXIF, and reads LZW only with imagecodecs.
+"""
 
 import io
 import struct

@@ -145,7 +145,10 @@ def parse_uri(uri):
 
 
 def _within_patience(call):
-    """The result of call(), or TimeoutError; also where name resolution hangs."""
+    """The result of call(), or TimeoutError.
+
+    The client's own `timeout` begins when a name is resolved, which may hang.
+    """
     future = concurrent.futures.Future()
 
     def run():

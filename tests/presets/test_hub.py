@@ -2,6 +2,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -110,6 +111,22 @@ def test_silent_server(hub, monkeypatch):
         with pytest.raises(PresetError, match="cannot be reached.*no answer"):
             from_preset(URI)
         assert time.monotonic() - start < 5
+
+
+def test_name_resolution_that_hangs(hub, monkeypatch):
+    resolved = threading.Event()
+
+    def getaddrinfo(*_, **__):
+        resolved.wait(60)
+        raise socket.gaierror("no such name")
+
+    monkeypatch.setenv("HF_ENDPOINT", "http://hub.invalid")
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    start = time.monotonic()
+    with pytest.raises(PresetError, match="cannot be reached.*no answer"):
+        from_preset(URI)
+    assert time.monotonic() - start < 5
+    resolved.set()
 
 
 def test_cache_serves_when_unreachable(hub, preset, monkeypatch, make_model):
