@@ -120,6 +120,7 @@ def litert_of(model, local_statistics="model", make=True):
         with atomic_files(path.parent) as scratch:
             new = scratch / path.name
             facts = export_heads(model, new, local_statistics, "float32")
+            Path(f"{new}.json").unlink()  # the report
             new.with_suffix(".json").write_text(json.dumps(facts), "utf-8")
         found = _shared(*_cached(path), local_statistics)
     return found
