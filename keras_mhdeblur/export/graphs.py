@@ -28,7 +28,7 @@ def output_graph(
     - "image": (B, H, W, C), one restored image, clipped to [0, 1].
     - "heads": (B, K, H, W, C), the head images, not clipped.
     - "hypotheses": (B, K', H, W, C), clipped to [0, 1], ordered as in
-      `combination.pair_indices`.
+      `hypotheses.pairs.Pairs`.
     - "uncertainty": (B, H, W), the standard deviation over the hypotheses before
       clipping, as `RestoreResult.uncertainty`.
 
