@@ -1,5 +1,8 @@
 """A network, the combination of its heads, and the training step that joins them."""
 
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
 import keras
 
 from keras_mhdeblur.hypotheses.adaptive import check_coefficients
@@ -12,6 +15,17 @@ from keras_mhdeblur.metrics import HypothesisMetric
 from keras_mhdeblur.networks.base import crop_size
 from keras_mhdeblur.presets.loading import load_preset
 from keras_mhdeblur.presets.saving import save_to_preset
+from keras_mhdeblur.utils.types import (
+    ImageLike,
+    LocalStatistics,
+    Output,
+    PathLike,
+    Select,
+    Size,
+)
+
+if TYPE_CHECKING:
+    from keras_mhdeblur.export import Report
 
 if keras.backend.backend() == "tensorflow":
     from keras_mhdeblur.trainers.tensorflow_trainer import TensorFlowTrainer as _Trainer
@@ -67,14 +81,14 @@ class Deblurrer(_Trainer):
 
     def __init__(
         self,
-        network,
-        combine_heads=True,
-        select="mean",
-        best_pair=None,
-        local_statistics=None,
-        adaptive_weights=None,
-        **kwargs,
-    ):
+        network: keras.Model,
+        combine_heads: bool = True,
+        select: Select = "mean",
+        best_pair: Sequence[int] | None = None,
+        local_statistics: int | Sequence[int] | None = None,
+        adaptive_weights: Sequence[Sequence[float]] | None = None,
+        **kwargs: Any,
+    ) -> None:
         # The layers cast for themselves: the blurry image reaches the heads unrounded.
         super().__init__(autocast=False, **kwargs)
         if not isinstance(combine_heads, bool):
@@ -152,18 +166,18 @@ class Deblurrer(_Trainer):
         object.__setattr__(self, "_choice", choice)
 
     @property
-    def head_info(self):
+    def head_info(self) -> HeadInfo:
         """`HeadInfo` of the heads, for `restore`."""
         pairs = Pairs(self.num_heads, self.combine_heads)
         return HeadInfo(pairs, self.best_pair, self.adaptive_weights)
 
     @property
-    def num_heads(self):
+    def num_heads(self) -> int:
         """Number of head images K of the network."""
         return getattr(self.network, "num_head_images", self.network.num_heads)
 
     @property
-    def num_hypotheses(self):
+    def num_hypotheses(self) -> int:
         """Number of hypotheses K'."""
         return len(self.head_info.pairs)
 
@@ -214,7 +228,9 @@ class Deblurrer(_Trainer):
         self.compile(**keras.saving.deserialize_keras_object(config))
 
     @classmethod
-    def from_preset(cls, preset, load_weights=True, **overrides):
+    def from_preset(
+        cls, preset: PathLike, load_weights: bool = True, **overrides: Any
+    ) -> "Deblurrer":
         """Loads a model from a preset.
 
         Files are compared with the preset's sha256 sums first, and every variable of
@@ -251,19 +267,21 @@ class Deblurrer(_Trainer):
 
     def export(
         self,
-        filepath,
-        format="tf_saved_model",
-        output="selected",
+        filepath: PathLike,
+        format: Literal[
+            "litert", "onnx", "openvino", "saved_model", "tf_saved_model", "torch"
+        ] = "tf_saved_model",
+        output: Output = "selected",
         *,
-        local_statistics="model",
-        size=None,
-        weights=None,
-        representative_data=None,
-        version=None,
-        warm_up_sizes=None,
-        photo=None,
-        **keras_options,
-    ):
+        local_statistics: LocalStatistics = "model",
+        size: Size | None = None,
+        weights: str | None = None,
+        representative_data: Iterable[ImageLike] | None = None,
+        version: int | None = None,
+        warm_up_sizes: Sequence[Size] | None = None,
+        photo: ImageLike | None = None,
+        **keras_options: Any,
+    ) -> "Report | None":
         """Writes the model for another runtime.
 
         All formats but Keras' own are run and compared with Keras.
@@ -403,6 +421,8 @@ class Deblurrer(_Trainer):
         return cls(**{**config, "network": network})
 
 
-def from_preset(preset, load_weights=True, **overrides):
+def from_preset(
+    preset: PathLike, load_weights: bool = True, **overrides: Any
+) -> Deblurrer:
     """Loads a model from a preset; see `Deblurrer.from_preset`."""
     return Deblurrer.from_preset(preset, load_weights, **overrides)

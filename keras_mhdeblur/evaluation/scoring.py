@@ -1,10 +1,12 @@
 """Scores of a model on pairs of blurry and sharp images."""
 
 import dataclasses
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
-from keras_mhdeblur.evaluation.protocols import get_protocol
+from keras_mhdeblur.evaluation.protocols import Protocol, get_protocol
 from keras_mhdeblur.hypotheses.pairs import pair_indices
 from keras_mhdeblur.hypotheses.stacks import medoid_index
 from keras_mhdeblur.inference.guard import guarded
@@ -14,14 +16,14 @@ from keras_mhdeblur.utils.progress import ProgressBar
 
 def evaluate(
     model,
-    pairs,
+    pairs: Iterable,
     *,
-    protocol="plain",
-    benchmark=None,
+    protocol: str | Protocol = "plain",
+    benchmark: str | None = None,
     baseline=None,
-    per_image=False,
-    progress=False,
-):
+    per_image: bool = False,
+    progress: bool = False,
+) -> dict[str, Any]:
     """Scores the restored images and all hypotheses beside the blurry input itself.
 
     Every image counts the same. PSNR is of all pixels and channels of an image, at
@@ -92,13 +94,13 @@ def evaluate(
     if not inputs:
         raise ValueError("`pairs` must hold at least one pair. Received: no pair")
 
-    inputs = {key: np.array([row[key] for row in inputs]) for key in inputs[0]}
-    result = {"images": len(inputs["psnr"]), "input": _mean(inputs)}
-    result |= scorer.summary(inputs["psnr"])
+    of_input = {key: np.array([row[key] for row in inputs]) for key in inputs[0]}
+    result = {"images": len(inputs), "input": _mean(of_input)}
+    result |= scorer.summary(of_input["psnr"])
     if baseline is not None:
-        result["baseline"] = scorers["baseline_"].summary(inputs["psnr"])
+        result["baseline"] = scorers["baseline_"].summary(of_input["psnr"])
     if per_image:
-        columns = {f"input_{key}": values for key, values in inputs.items()}
+        columns = {f"input_{key}": values for key, values in of_input.items()}
         for prefix, each in scorers.items():
             columns |= {prefix + key: value for key, value in each.columns().items()}
         result["per_image"] = [

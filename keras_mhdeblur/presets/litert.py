@@ -215,7 +215,7 @@ def _cache_path(known, local_statistics):
     return cache / "litert" / f"{hashlib.sha256(key).hexdigest()}.tflite"
 
 
-_loaded = {}
+_loaded: dict[Path, LiteRTModel] = {}
 
 
 def _shared(file, facts, local_statistics):
