@@ -1,5 +1,8 @@
 """A network, the combination of its heads, and the training step that joins them."""
 
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
 import keras
 
 from keras_mhdeblur.hypotheses.adaptive import check_coefficients
@@ -12,6 +15,17 @@ from keras_mhdeblur.metrics import HypothesisMetric
 from keras_mhdeblur.networks.base import crop_size
 from keras_mhdeblur.presets.loading import load_preset
 from keras_mhdeblur.presets.saving import save_to_preset
+from keras_mhdeblur.utils.types import (
+    ImageLike,
+    LocalStatistics,
+    Output,
+    PathLike,
+    Select,
+    Size,
+)
+
+if TYPE_CHECKING:
+    from keras_mhdeblur.export import Report
 
 if keras.backend.backend() == "tensorflow":
     from keras_mhdeblur.trainers.tensorflow_trainer import TensorFlowTrainer as _Trainer
@@ -26,7 +40,7 @@ class Deblurrer(_Trainer):
     Inputs are blurry images (B, H, W, C), float in [0, 1], of any size. `model(x)` and
     `model.predict(x)` return the hypotheses (B, K', H, W, C), not clipped: the
     K' = K(K+1)/2 pair averages of the network's K head images, ordered as in
-    `combination.pair_indices`, or the heads themselves. With `training=True` the call
+    `hypotheses.pairs.Pairs`, or the heads themselves. With `training=True` the call
     returns what the loss needs, the list of the network's head stacks (B, K, H, W, C),
     one per stage, final stage first.
 
@@ -38,7 +52,7 @@ class Deblurrer(_Trainer):
             stage first; `keras_mhdeblur.networks` has some.
         combine_heads: whether heads are averaged in pairs. The pairs are those of the
             network's `combination`: all of them, or "axes" for two decoders (see
-            `combination.pair_indices`).
+            `hypotheses.pairs.Pairs`).
         select: how `restore` makes one image of the hypotheses when it is not told:
             "mean", "medoid", "single", "adaptive", a pair of heads (i, j) or a tuple of
             weights, floats, one per hypothesis.
@@ -67,14 +81,14 @@ class Deblurrer(_Trainer):
 
     def __init__(
         self,
-        network,
-        combine_heads=True,
-        select="mean",
-        best_pair=None,
-        local_statistics=None,
-        adaptive_weights=None,
-        **kwargs,
-    ):
+        network: keras.Model,
+        combine_heads: bool = True,
+        select: Select = "mean",
+        best_pair: Sequence[int] | None = None,
+        local_statistics: int | Sequence[int] | None = None,
+        adaptive_weights: Sequence[Sequence[float]] | None = None,
+        **kwargs: Any,
+    ) -> None:
         # The layers cast for themselves: the blurry image reaches the heads unrounded.
         super().__init__(autocast=False, **kwargs)
         if not isinstance(combine_heads, bool):
@@ -152,18 +166,18 @@ class Deblurrer(_Trainer):
         object.__setattr__(self, "_choice", choice)
 
     @property
-    def head_info(self):
+    def head_info(self) -> HeadInfo:
         """`HeadInfo` of the heads, for `restore`."""
         pairs = Pairs(self.num_heads, self.combine_heads)
         return HeadInfo(pairs, self.best_pair, self.adaptive_weights)
 
     @property
-    def num_heads(self):
+    def num_heads(self) -> int:
         """Number of head images K of the network."""
         return getattr(self.network, "num_head_images", self.network.num_heads)
 
     @property
-    def num_hypotheses(self):
+    def num_hypotheses(self) -> int:
         """Number of hypotheses K'."""
         return len(self.head_info.pairs)
 
@@ -214,7 +228,9 @@ class Deblurrer(_Trainer):
         self.compile(**keras.saving.deserialize_keras_object(config))
 
     @classmethod
-    def from_preset(cls, preset, load_weights=True, **overrides):
+    def from_preset(
+        cls, preset: PathLike, load_weights: bool = True, **overrides: Any
+    ) -> "Deblurrer":
         """Loads a model from a preset.
 
         Files are compared with the preset's sha256 sums first, and every variable of
@@ -246,121 +262,92 @@ class Deblurrer(_Trainer):
         """
         return load_preset(cls, preset, load_weights, overrides)
 
-    def save_to_preset(self, folder, **options):
-        """Writes a preset folder; see `keras_mhdeblur.presets.save_to_preset`."""
-        save_to_preset(self, folder, **options)
+    save_to_preset = save_to_preset
+    restore = restore
 
-    def restore(
+    def export(
         self,
-        image,
+        filepath: PathLike,
+        format: Literal[
+            "litert", "onnx", "openvino", "saved_model", "tf_saved_model", "torch"
+        ] = "tf_saved_model",
+        output: Output = "selected",
         *,
-        select=None,
-        hypotheses=True,
-        tile="auto",
-        memory_limit_mb=2048,
-        local_statistics="model",
-        engine="auto",
-        guard=True,
-        progress=False,
-    ):
-        """Restores a blurry photo.
-
-        Args:
-            image: path of an image file, PIL image, `Photo`, or array (H, W),
-                (H, W, C) or (B, H, W, C) with C of 1, 3 (RGB) or 4 (RGB and alpha):
-                uint8, uint16, or float in [0, 1]. Gray is restored as RGB and averaged
-                back, alpha is passed through.
-            select: how one image is made of the hypotheses; `model.select` by default.
-                "mean": their average. "medoid": the one nearest to the average, in MSE
-                before clipping. "single": `model.best_pair`. "adaptive": a mean of the
-                heads whose weights follow what they do at a place, which needs
-                `model.adaptive_weights`. (i, j): the average of the heads i and j; i:
-                the head i. K' floats that sum to one: the hypotheses' weights. A
-                function of the hypotheses (K', H, W, C), float32 in [0, 1], to an index
-                or an image (H, W, C).
-            hypotheses: whether to keep the head images, which `result.hypotheses` and
-                `result.uncertainty` need. Without them "mean", "single", (i, j) and
-                weights cost what a network with a single head costs.
-            tile: "auto", tile size in pixels, or None: the whole image at once. Tiles
-                overlap by twice the size of the training crops and are blended; those
-                below 4 to 5 times that size overlap less, and seams may show. Those of
-                a network with a `tile_size` (MAXIM) overlap by 64 pixels at least, and
-                "auto" takes the same ones whatever the memory, as long as they fit.
-            memory_limit_mb: the memory in MB that may be taken beside the image, by an
-                estimate, for "auto": by the runtime, the network's activations, the
-                tiles that are blended, the result and, with `hypotheses`, the head
-                images (12 bytes per head and pixel). Of the latter two a quarter of the
-                limit is in memory, and what exceeds it in files of the temporary folder
-                (TMPDIR). The smallest tile may take more, Keras takes 600 MB more for
-                itself, and a `select` that is a function is given all hypotheses in
-                memory.
-            local_statistics: size in pixels of the training crops for TLC, None for
-                global statistics; "model": as the model has it.
-            engine: what computes. "keras": Keras, on its devices. "litert": LiteRT,
-                about twice as fast on a CPU; a model without a LiteRT file for its
-                present weights is exported first, into the user's cache. "auto": LiteRT
-                if there is such a file and no GPU, else Keras.
-            guard: whether to keep the photo where the restored image cannot be what was
-                blurred: where the mean of a block changes against all contrast, values
-                overshoot, or patterns of single pixels appear (`result.kept`). Of
-                "medoid", "adaptive" and functions it is the mean of the head images
-                that is tested.
-            progress: whether to show a progress bar over images and tiles on stderr; or
-                a function that is called with the numbers of tiles done and in all,
-                first with 0.
-
-        Returns:
-            `RestoreResult`.
-
-        Raises:
-            ImageFileError: if the file cannot be read.
-            ValueError: if an argument is out of its range.
-
-        Example:
-
-        ```python
-        result = model.restore("photo.jpg")
-        result.save("sharp.png")
-        result.save_uncertainty("uncertainty.png")
-        ```
-        """
-        return restore(
-            self,
-            image,
-            select=select,
-            hypotheses=hypotheses,
-            tile=tile,
-            memory_limit_mb=memory_limit_mb,
-            local_statistics=local_statistics,
-            engine=engine,
-            guard=guard,
-            progress=progress,
-        )
-
-    def export(self, filepath, format="tf_saved_model", **options):
+        local_statistics: LocalStatistics = "model",
+        size: Size | None = None,
+        weights: str | None = None,
+        representative_data: Iterable[ImageLike] | None = None,
+        version: int | None = None,
+        warm_up_sizes: Sequence[Size] | None = None,
+        photo: ImageLike | None = None,
+        **keras_options: Any,
+    ) -> "Report | None":
         """Writes the model for another runtime.
+
+        All formats but Keras' own are run and compared with Keras.
 
         Args:
             filepath: the file or folder to write.
             format: "litert", "onnx", "openvino" or "saved_model" (for TensorFlow
-                Serving): one image by default, compared with Keras, see
-                `keras_mhdeblur.export`. "tf_saved_model" or "torch": the hypotheses,
-                not clipped, as Keras writes them.
-            options: arguments of `export.to_litert`, `to_onnx`, `to_openvino` or
-                `to_saved_model`, or of `keras.Model.export`.
+                Serving), see `export.to_litert`, `to_onnx`, `to_openvino` and
+                `to_saved_model`. "tf_saved_model" or "torch": the hypotheses, not
+                clipped, as Keras writes them.
+            output: "selected" (the image that `select` names), "mean", "single",
+                "adaptive", a pair of heads (i, j), a head i, "heads", "hypotheses" or
+                "all", see `export.output_graph`.
+            local_statistics: size of the training crops for TLC, None for global
+                statistics, or "model" for the model's own.
+            size: None, or the (height, width) that the input is fixed to.
+            weights: of "litert": "float32" (default), "float16", "int8" or
+                "full_int8".
+            representative_data: of "litert" with "full_int8": blurry images.
+            version: of "saved_model": the version's number, 1 by default.
+            warm_up_sizes: of "saved_model": sizes that the server prepares for.
+            photo: photo to compare with, a path or an array; one comes with the
+                package.
+            keras_options: for "tf_saved_model" and "torch": arguments of
+                `keras.Model.export`.
 
         Returns:
             `export.Report` of the comparison; None of Keras' own formats.
-        """
-        if format in ("tf_saved_model", "torch"):
-            if format == "tf_saved_model":
-                channels = getattr(self.network, "image_channels", 3)
-                images = keras.InputSpec("float32", (None, None, None, channels))
-                options.setdefault("input_signature", [images])
-            return super().export(filepath, format, **options)
-        from keras_mhdeblur.export import export_as
 
-        return export_as(self, filepath, format, **options)
+        Raises:
+            ExportError: the model cannot be converted, or the file does not run.
+            ImportError: a package is missing; the message names it.
+            OSError: the file cannot be written.
+            ValueError: an argument is out of its range, or not one of the format.
+
+        Example:
+
+        ```python
+        print(model.export("deblur.tflite", "litert", weights="float16"))
+        ```
+        """
+        options = {
+            "size": size,
+            "weights": weights,
+            "representative_data": representative_data,
+            "version": version,
+            "warm_up_sizes": warm_up_sizes,
+            "photo": photo,
+        }
+        options = {key: value for key, value in options.items() if value is not None}
+        if format not in ("tf_saved_model", "torch"):
+            # TensorFlow's converters take seconds to load.
+            from keras_mhdeblur.export import export_as
+
+            options |= {"output": output, "local_statistics": local_statistics}
+            return export_as(self, filepath, format, **options, **keras_options)
+        for name, value in options.items():
+            raise ValueError(
+                f"`{name}` is not an option of the format {format}. "
+                f"Received: {name}={value!r}"
+            )
+        if format == "tf_saved_model":
+            channels = getattr(self.network, "image_channels", 3)
+            images = keras.InputSpec("float32", (None, None, None, channels))
+            keras_options.setdefault("input_signature", [images])
+        return super().export(filepath, format, **keras_options)
 
     def train_step(self, *arguments):
         *state, batch = arguments  # only JAX passes a state
@@ -434,6 +421,8 @@ class Deblurrer(_Trainer):
         return cls(**{**config, "network": network})
 
 
-def from_preset(preset, load_weights=True, **overrides):
+def from_preset(
+    preset: PathLike, load_weights: bool = True, **overrides: Any
+) -> Deblurrer:
     """Loads a model from a preset; see `Deblurrer.from_preset`."""
     return Deblurrer.from_preset(preset, load_weights, **overrides)

@@ -212,10 +212,15 @@ def _image_rows(scores):
     """Label -> scores of the images that a model gives; one head gives one."""
     single = "+".join(str(head) for head in sorted({*scores["single"]["pair"]}))
     rows = {
-        "restored": scores["selected"],
+        "restored": scores["restored"],
+        "without guard": scores["selected"],
         "mean": scores["mean"],
         "medoid": scores["medoid"],
         f"single {single}": scores["single"],
         "best (oracle)": scores["overall"],
     }
-    return rows if scores["num_heads"] > 1 else {"one head": scores["mean"]}
+    return (
+        rows
+        if scores["num_heads"] > 1
+        else {"restored": scores["restored"], "one head": scores["mean"]}
+    )

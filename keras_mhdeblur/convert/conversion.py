@@ -7,8 +7,8 @@ from keras_mhdeblur.convert.checkpoint_files import read_checkpoint
 from keras_mhdeblur.convert.recognition import recognize
 from keras_mhdeblur.convert.state_dict import load_official_weights
 from keras_mhdeblur.deblurrer import Deblurrer
+from keras_mhdeblur.networks.weight_limit import weights_at_most
 from keras_mhdeblur.utils.split_options import divide_options
-from keras_mhdeblur.utils.weight_limit import weights_at_most
 
 
 def from_checkpoint(path, architecture="auto", *, entry=None, **overrides):

@@ -31,6 +31,7 @@ class KerasEngine:
     read the model's weights at every call, so training in between is seen.
 
     Attributes:
+        num_heads: number of head images K.
         multiple: what sizes of tiles are multiples of: what the network pads images
             to, and windows that it cuts them into.
         alignment: what tiles begin at multiples of.
@@ -65,6 +66,7 @@ class KerasEngine:
 
     def __init__(self, network, local_statistics=None):
         self.network = network
+        self.num_heads = getattr(network, "num_head_images", 1)
         self.tile_size = getattr(network, "tile_size", None)
         self.context = context_of(local_statistics, self.tile_size)
         constant, slope = _PEAK_BYTES.get(type(network).__name__, (2500, 0))

@@ -1,6 +1,7 @@
 """How a score is taken: the settings that published figures differ in."""
 
 import dataclasses
+import functools
 import math
 
 import numpy as np
@@ -9,7 +10,11 @@ from keras_mhdeblur import metrics
 from keras_mhdeblur.data import align_for_scoring
 from keras_mhdeblur.data.benchmarks import BENCHMARKS, check_choice
 from keras_mhdeblur.engines.keras_engine import KerasEngine
+from keras_mhdeblur.engines.tiling import head_images
+from keras_mhdeblur.inference.engine_choice import choose_engine
 
+# Memory for tiles, about that of `restore` by default.
+_TILE_BYTES = 1.9e9
 # Key of each SSIM variant (`metrics.ssim`) in scores.
 SSIM_KEYS = {"per_channel": "ssim", "3d": "ssim_3d", "luma": "ssim_luma"}
 
@@ -37,6 +42,8 @@ class Protocol:
             it then covers are scored, as RealBlur's authors do
             (`data.align_for_scoring`).
         ssim: variants of `metrics.ssim` to compute.
+        as_restored: whether images are run as `restore` runs them, in its tiles, with
+            its engine and its guard; `crop_size` and `pad_multiple` then are None.
     """
 
     name: str
@@ -47,6 +54,7 @@ class Protocol:
     crop_border: int = 0
     align: bool = False
     ssim: tuple = ("per_channel", "3d", "luma")
+    as_restored: bool = False
 
     def __post_init__(self):
         for name in ("crop_size", "pad_multiple"):
@@ -54,6 +62,11 @@ class Protocol:
             if value is not None and value < 1:
                 raise ValueError(
                     f"`{name}` must be None or a positive number. "
+                    f"Received: {name}={value!r}"
+                )
+            if value is not None and self.as_restored:
+                raise ValueError(
+                    f"`{name}` must be None with `as_restored`. "
                     f"Received: {name}={value!r}"
                 )
         if self.crop_border < 0:
@@ -81,6 +94,9 @@ class Protocol:
 
     def head_function(self, model):
         """Function from an image (H, W, C) to the head images (K, H, W, C)."""
+        if self.as_restored:
+            engine = choose_engine(model, "auto", self.local_statistics)
+            return functools.partial(head_images, engine, memory=_TILE_BYTES)
         run = KerasEngine.of(model, self.local_statistics).heads
 
         def heads(image):
@@ -130,7 +146,7 @@ class Protocol:
         return scores
 
 
-PLAIN = Protocol(name="plain")
+PLAIN = Protocol(name="plain", as_restored=True)
 
 # What the official code of arXiv 2208.13029 did, by class of network and benchmark:
 # its test configurations differ, so that the rows of the paper's Table 1 are not
@@ -152,11 +168,11 @@ def get_protocol(protocol, model, benchmark=None):
     """The protocol of a name.
 
     Args:
-        protocol: "plain": whole images as 8-bit files, the model's own
-            `local_statistics`, all variants of SSIM; aligned with their labels where
-            the benchmark is RealBlur. "paper": what the official code
-            of arXiv 2208.13029 did for this kind of network and this benchmark. A
-            `Protocol` is returned as it is.
+        protocol: "plain": images as `restore` gives them, as 8-bit files, with the
+            model's own `local_statistics` and all variants of SSIM; aligned with their
+            labels where the benchmark is RealBlur. "paper": as the official code of
+            arXiv 2208.13029 ran this kind of network on this benchmark. A `Protocol`
+            is returned as it is.
         model: `Deblurrer`.
         benchmark: name of the benchmark that the images are from, as in
             `data.benchmark`, if any.

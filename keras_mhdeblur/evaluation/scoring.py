@@ -1,26 +1,29 @@
 """Scores of a model on pairs of blurry and sharp images."""
 
 import dataclasses
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
-from keras_mhdeblur.evaluation.protocols import get_protocol
+from keras_mhdeblur.evaluation.protocols import Protocol, get_protocol
 from keras_mhdeblur.hypotheses.pairs import pair_indices
 from keras_mhdeblur.hypotheses.stacks import medoid_index
+from keras_mhdeblur.inference.guard import guarded
 from keras_mhdeblur.photos.pixels import checked_image
 from keras_mhdeblur.utils.progress import ProgressBar
 
 
 def evaluate(
     model,
-    pairs,
+    pairs: Iterable,
     *,
-    protocol="plain",
-    benchmark=None,
+    protocol: str | Protocol = "plain",
+    benchmark: str | None = None,
     baseline=None,
-    per_image=False,
-    progress=False,
-):
+    per_image: bool = False,
+    progress: bool = False,
+) -> dict[str, Any]:
     """Scores the restored images and all hypotheses beside the blurry input itself.
 
     Every image counts the same. PSNR is of all pixels and channels of an image, at
@@ -46,14 +49,15 @@ def evaluate(
           "hypotheses": names of the K' hypotheses, "0+1" the average of 0 and 1.
         - Dictionaries of "psnr" in dB, "ssim" (per channel), "ssim_3d" and
           "ssim_luma", averaged over the images. "input": of the blurry image.
-          "selected": of the image that `model.select` chooses, without the guard that
-          `restore` applies. "mean": of the mean of the hypotheses. "medoid": of the
-          hypothesis nearest to it.
+          "restored": of the image that `restore` gives, with its guard; with "paper",
+          which has no guard, as "selected". "selected": of the image that
+          `model.select` chooses, without guard. "mean": of the mean of the hypotheses.
+          "medoid": of the hypothesis nearest to it.
           "single": of the hypothesis whose PSNR is best on average (arXiv 2208.13029,
           eq. 7b), with its "pair" of heads (i, j). "overall": of the best hypothesis
           of every image (eq. 7a), for each score by itself; it needs the label to
           choose.
-        - "smallest_gain": PSNR of the selected image less that of the input, in dB,
+        - "smallest_gain": PSNR of the restored image less that of the input, in dB,
           where it is least.
         - Lists in the order of "hypotheses". "psnr_per_hypothesis": mean PSNR.
           "usage": share of the images for which each has the best PSNR.
@@ -90,13 +94,13 @@ def evaluate(
     if not inputs:
         raise ValueError("`pairs` must hold at least one pair. Received: no pair")
 
-    inputs = {key: np.array([row[key] for row in inputs]) for key in inputs[0]}
-    result = {"images": len(inputs["psnr"]), "input": _mean(inputs)}
-    result |= scorer.summary(inputs["psnr"])
+    of_input = {key: np.array([row[key] for row in inputs]) for key in inputs[0]}
+    result = {"images": len(inputs), "input": _mean(of_input)}
+    result |= scorer.summary(of_input["psnr"])
     if baseline is not None:
-        result["baseline"] = scorers["baseline_"].summary(inputs["psnr"])
+        result["baseline"] = scorers["baseline_"].summary(of_input["psnr"])
     if per_image:
-        columns = {f"input_{key}": values for key, values in inputs.items()}
+        columns = {f"input_{key}": values for key, values in of_input.items()}
         for prefix, each in scorers.items():
             columns |= {prefix + key: value for key, value in each.columns().items()}
         result["per_image"] = [
@@ -138,8 +142,15 @@ class _Scorer:
         if self.model.select != "mean":
             image = self.selection.image(heads, blurry)
             selected = self.protocol.scores(image, sharp)
+        restored = selected
+        if self.protocol.as_restored:
+            kept, blocks = guarded(heads, blurry, self.selection.weights)
+            if blocks.any():
+                image = self.selection.image(kept, blurry)
+                restored = self.protocol.scores(image, sharp)
         self.rows.append(
             {
+                "restored": restored,
                 "selected": selected,
                 "mean": mean,
                 "medoid": hypotheses[medoid],
@@ -153,6 +164,7 @@ class _Scorer:
         hypotheses = self._hypotheses()
         single = self._single()
         return {
+            "restored": self._of("restored"),
             "selected": self._of("selected"),
             "mean": self._of("mean"),
             "medoid": self._of("medoid"),
@@ -188,7 +200,7 @@ class _Scorer:
             "combine_heads": self.combine_heads,
             "hypotheses": self.names,
             **summary,
-            "smallest_gain": _plain(np.min(images["selected"]["psnr"] - input_psnr)),
+            "smallest_gain": _plain(np.min(images["restored"]["psnr"] - input_psnr)),
             "psnr_per_hypothesis": [_plain(value) for value in psnr.mean(axis=0)],
             "usage": [_plain(np.mean(won)) for won in wins],
             "winner_psnr": [

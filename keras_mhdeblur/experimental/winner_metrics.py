@@ -18,7 +18,7 @@ def block_mse(errors, combine=True):
 
     Args:
         errors: (B, K, H, W, C), head images minus label.
-        combine: which pairs, see `combination.pair_indices`.
+        combine: which pairs, see `hypotheses.pairs.Pairs`.
 
     Returns:
         (B, ceil(H/16), ceil(W/16), K'); the last blocks may be smaller.

@@ -1,6 +1,7 @@
 """A `Deblurrer` as a graph from images to what an exported model gives."""
 
 import functools
+from typing import Literal
 
 import keras
 import numpy as np
@@ -10,17 +11,23 @@ from keras_mhdeblur.export.adaptive import AdaptiveMean
 from keras_mhdeblur.hypotheses.selection import Medoid
 from keras_mhdeblur.layers import HeadCombination
 from keras_mhdeblur.utils.spelling import did_you_mean
+from keras_mhdeblur.utils.types import LocalStatistics, Output, Size
 
 # What `output` can be besides heads and pairs of them.
 KINDS = ("selected", "mean", "single", "adaptive", "heads", "hypotheses", "all")
 INPUT_NAME = "images"
 # `local_statistics` of an export: those of the model.
-OWN = "model"
+OWN: Literal["model"] = "model"
 
 
 def output_graph(
-    model, output="selected", *, local_statistics=OWN, size=None, batch=None
-):
+    model,
+    output: Output = "selected",
+    *,
+    local_statistics: LocalStatistics = OWN,
+    size: Size | None = None,
+    batch: int | None = None,
+) -> keras.Model:
     """The model that is exported: from images to a dict of named outputs.
 
     Input: "images" (B, H, W, C), float32 in [0, 1]. Outputs, all float32:
@@ -28,7 +35,7 @@ def output_graph(
     - "image": (B, H, W, C), one restored image, clipped to [0, 1].
     - "heads": (B, K, H, W, C), the head images, not clipped.
     - "hypotheses": (B, K', H, W, C), clipped to [0, 1], ordered as in
-      `combination.pair_indices`.
+      `hypotheses.pairs.Pairs`.
     - "uncertainty": (B, H, W), the standard deviation over the hypotheses before
       clipping, as `RestoreResult.uncertainty`.
 

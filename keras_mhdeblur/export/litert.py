@@ -3,6 +3,8 @@
 import os
 import re
 import tempfile
+from collections.abc import Iterable
+from typing import Literal
 
 import numpy as np
 import tensorflow as tf
@@ -10,10 +12,17 @@ import tensorflow as tf
 from keras_mhdeblur.engines.litert_model import cores
 from keras_mhdeblur.export.exporter import ExportError, export_file
 from keras_mhdeblur.export.graphs import INPUT_NAME, OWN, check_size, image_selection
-from keras_mhdeblur.export.parity import EXACT, Bound, crop_or_mirror, pixels_of
+from keras_mhdeblur.export.parity import EXACT, Bound, Report, crop_or_mirror, pixels_of
 from keras_mhdeblur.export.tracing import write_saved_model
 from keras_mhdeblur.hypotheses.selection import Adaptive
 from keras_mhdeblur.layers.static_shapes import static_shapes
+from keras_mhdeblur.utils.types import (
+    ImageLike,
+    LocalStatistics,
+    Output,
+    PathLike,
+    Size,
+)
 
 BOUNDS = {
     "float32": EXACT,
@@ -27,15 +36,15 @@ CALIBRATION_SIZE = 256
 
 def to_litert(
     model,
-    path,
-    output="selected",
+    path: PathLike,
+    output: Output = "selected",
     *,
-    local_statistics=OWN,
-    size=None,
-    weights="float32",
-    representative_data=None,
-    photo=None,
-):
+    local_statistics: LocalStatistics = OWN,
+    size: Size | None = None,
+    weights: Literal["float32", "float16", "int8", "full_int8"] = "float32",
+    representative_data: Iterable[ImageLike] | None = None,
+    photo: ImageLike | None = None,
+) -> Report:
     """Writes a LiteRT file, runs it and compares it with Keras.
 
     It holds LiteRT's own operators only. Its signature "serving_default" takes

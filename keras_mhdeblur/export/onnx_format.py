@@ -2,15 +2,28 @@
 
 from keras_mhdeblur.export.exporter import ExportError, export_file
 from keras_mhdeblur.export.graphs import INPUT_NAME, OWN
-from keras_mhdeblur.export.parity import EXACT
+from keras_mhdeblur.export.parity import EXACT, Report
 from keras_mhdeblur.export.tracing import trace
+from keras_mhdeblur.utils.types import (
+    ImageLike,
+    LocalStatistics,
+    Output,
+    PathLike,
+    Size,
+)
 
 OPSET = 15
 
 
 def to_onnx(
-    model, path, output="selected", *, local_statistics=OWN, size=None, photo=None
-):
+    model,
+    path: PathLike,
+    output: Output = "selected",
+    *,
+    local_statistics: LocalStatistics = OWN,
+    size: Size | None = None,
+    photo: ImageLike | None = None,
+) -> Report:
     """Writes an ONNX file, runs it in ONNX Runtime and compares it with Keras.
 
     Its operators are those of opset 15. The input is `images` (B, H, W, 3), float32

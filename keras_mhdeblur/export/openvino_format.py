@@ -4,13 +4,26 @@ import tempfile
 
 from keras_mhdeblur.export.exporter import ExportError, export_file
 from keras_mhdeblur.export.graphs import OWN
-from keras_mhdeblur.export.parity import EXACT
+from keras_mhdeblur.export.parity import EXACT, Report
 from keras_mhdeblur.export.tracing import write_saved_model
+from keras_mhdeblur.utils.types import (
+    ImageLike,
+    LocalStatistics,
+    Output,
+    PathLike,
+    Size,
+)
 
 
 def to_openvino(
-    model, path, output="selected", *, local_statistics=OWN, size=None, photo=None
-):
+    model,
+    path: PathLike,
+    output: Output = "selected",
+    *,
+    local_statistics: LocalStatistics = OWN,
+    size: Size | None = None,
+    photo: ImageLike | None = None,
+) -> Report:
     """Writes an OpenVINO model, runs it and compares it with Keras.
 
     The model is two files, NAME.xml and NAME.bin. The input is `images` (B, H, W, 3),

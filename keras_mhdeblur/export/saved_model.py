@@ -1,29 +1,37 @@
 """A `Deblurrer` as a SavedModel for TensorFlow Serving."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import tensorflow as tf
 
 from keras_mhdeblur.export.graphs import INPUT_NAME, OWN, image_selection, output_graph
 from keras_mhdeblur.export.image_files import restore_file, to_integer
-from keras_mhdeblur.export.parity import EXACT, compare, comparison_images
+from keras_mhdeblur.export.parity import EXACT, Report, compare, comparison_images
 from keras_mhdeblur.export.tracing import check_traceable, trace
 from keras_mhdeblur.export.warm_up import check_warm_up, write_warm_up
 from keras_mhdeblur.hypotheses.selection import to_python
 from keras_mhdeblur.utils.atomic import atomic_files
+from keras_mhdeblur.utils.types import (
+    ImageLike,
+    LocalStatistics,
+    Output,
+    PathLike,
+    Size,
+)
 
 
 def to_saved_model(
     model,
-    path,
-    output="selected",
+    path: PathLike,
+    output: Output = "selected",
     *,
-    local_statistics=OWN,
-    version=1,
-    warm_up_sizes=(),
-    photo=None,
-):
+    local_statistics: LocalStatistics = OWN,
+    version: int = 1,
+    warm_up_sizes: Sequence[Size] = (),
+    photo: ImageLike | None = None,
+) -> Report:
     """Writes a SavedModel for TensorFlow Serving, runs it and compares it with Keras.
 
     `path` is the server's `model_base_path`, a folder of versions: the SavedModel is

@@ -1,9 +1,12 @@
 """The choice between Keras and LiteRT."""
 
 from keras_mhdeblur.presets import litert
+from keras_mhdeblur.utils.types import Engine, LocalStatistics
 
 
-def choose_engine(model, engine="auto", local_statistics="model"):
+def choose_engine(
+    model, engine: Engine = "auto", local_statistics: LocalStatistics = "model"
+):
     """The engine that computes a model's head images; `restore` explains the arguments.
 
     Args:

@@ -49,11 +49,7 @@ class Guard:
             photo: the blurry tile (h, w, C).
             rows, columns: slices, the tile's place.
         """
-        if self._weights is None:
-            image = stack.mean(axis=0)
-        else:
-            image = np.tensordot(np.float32(self._weights), stack, axes=1)
-        blocks = implausible(photo, image)
+        stack, blocks = guarded(stack, photo, self._weights)
         if not blocks.any():
             return stack
         tile, place = [], []
@@ -64,7 +60,27 @@ class Guard:
             for indices, found in zip((tile, place), np.unique(both, axis=1)):
                 indices.append(found)
         np.logical_or.at(self.kept, np.ix_(*place), blocks[np.ix_(*tile)])
-        return keep_photo(stack, photo, blocks)
+        return stack
+
+
+def guarded(stack, photo, weights=None):
+    """Head images with the photo where they are implausible, and where that is.
+
+    Args:
+        stack: head images (K, H, W, C), or the restored one (1, H, W, C).
+        photo: the blurry image (H, W, C).
+        weights: (K,) of the head images in the image that is tested; None for their
+            mean.
+
+    Returns:
+        The head images, and booleans (rows, columns) as of `implausible`.
+    """
+    if weights is None:
+        image = stack.mean(axis=0)
+    else:
+        image = np.tensordot(np.float32(weights), stack, axes=1)
+    blocks = implausible(photo, image)
+    return keep_photo(stack, photo, blocks) if blocks.any() else stack, blocks
 
 
 def _cores(spans):

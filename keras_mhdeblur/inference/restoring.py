@@ -1,6 +1,7 @@
 """Restores photos: photos -> engine -> hypotheses -> photos."""
 
 import math
+from typing import Literal
 
 import numpy as np
 
@@ -13,6 +14,13 @@ from keras_mhdeblur.inference.result import RestoreResult, selected_values
 from keras_mhdeblur.photos import photos_of
 from keras_mhdeblur.utils.disk_arrays import Budget
 from keras_mhdeblur.utils.progress import tile_progress
+from keras_mhdeblur.utils.types import (
+    Engine,
+    ImageLike,
+    LocalStatistics,
+    Progress,
+    Select,
+)
 
 # Memory of the command before its first photo: Python, its libraries and the model.
 _RUNTIME_BYTES = 100e6
@@ -20,17 +28,17 @@ _RUNTIME_BYTES = 100e6
 
 def restore(
     model,
-    image,
+    image: ImageLike,
     *,
-    select=None,
-    hypotheses=True,
-    tile="auto",
-    memory_limit_mb=2048,
-    local_statistics="model",
-    engine="auto",
-    guard=True,
-    progress=False,
-):
+    select: Select | None = None,
+    hypotheses: bool = True,
+    tile: int | Literal["auto"] | None = "auto",
+    memory_limit_mb: float = 2048,
+    local_statistics: LocalStatistics = "model",
+    engine: Engine = "auto",
+    guard: bool = True,
+    progress: Progress = False,
+) -> RestoreResult:
     """Restores a blurry photo.
 
     Args:

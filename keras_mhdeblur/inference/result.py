@@ -1,6 +1,7 @@
 """The result of `restore`."""
 
 import functools
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from keras_mhdeblur.inference.heatmap import heat_map
 from keras_mhdeblur.inference.shifts import shift_map
 from keras_mhdeblur.photos import Photo, write_image
 from keras_mhdeblur.utils import disk_arrays
+from keras_mhdeblur.utils.types import PathLike, Select
 
 
 class RestoreResult:
@@ -39,7 +41,7 @@ class RestoreResult:
         self.kept = kept and (np.stack(kept) if self._batched else kept[0])
 
     @functools.cached_property
-    def image(self):
+    def image(self) -> np.ndarray:
         """See above; formed when first asked for."""
         array = self._array
         if array is None:
@@ -54,7 +56,7 @@ class RestoreResult:
         return result.reshape(array.shape)
 
     @functools.cached_property
-    def hypotheses(self):
+    def hypotheses(self) -> np.ndarray:
         """float32 (K', H, W, C), C of 1 or 3, clipped to [0, 1]; of a batch (B, ...).
 
         Formed when first asked for.
@@ -64,7 +66,7 @@ class RestoreResult:
         )
 
     @functools.cached_property
-    def uncertainty(self):
+    def uncertainty(self) -> np.ndarray:
         """Standard deviation over the hypotheses before clipping, float32 (H, W).
 
         In units of the range [0, 1]: the root of the variance's mean over the
@@ -80,7 +82,7 @@ class RestoreResult:
 
         return self._per_image(uncertainty)
 
-    def select(self, select):
+    def select(self, select: Select) -> "RestoreResult":
         """Another image of the same hypotheses, without restoring again.
 
         Args:
@@ -96,7 +98,7 @@ class RestoreResult:
         ]
         return self._with_images(images)
 
-    def compose(self, labels, feather=8):
+    def compose(self, labels: np.ndarray, feather: int = 8) -> "RestoreResult":
         """An image of which every region shows a hypothesis of its own.
 
         Args:
@@ -130,7 +132,7 @@ class RestoreResult:
         image = stacks.compose(heads, labels, int(feather), self._info.pairs)
         return self._with_images([self._photos[0].values_of(image)])
 
-    def shift_map(self, hypothesis, reference, tile=64):
+    def shift_map(self, hypothesis: int, reference: int, tile: int = 64) -> np.ndarray:
         """How far one hypothesis lies off another, per tile (arXiv 2208.13029, Fig. 4).
 
         Args:
@@ -162,9 +164,9 @@ class RestoreResult:
                 )
             pair = self._info.pairs.indices[index]
             images.append(heads[list(pair)].mean(axis=(0, -1)))
-        return shift_map(*images, tile)
+        return shift_map(images[0], images[1], tile)
 
-    def save(self, path):
+    def save(self, path: PathLike) -> None:
         """Writes the restored image.
 
         PNG and TIFF keep 16 bits; alpha, the ICC profile, EXIF and XMP of the file it
@@ -175,7 +177,7 @@ class RestoreResult:
         """
         write_image(path, self._one_of(self._restored))
 
-    def each_hypothesis(self):
+    def each_hypothesis(self) -> Iterator[tuple[str, "RestoreResult"]]:
         """Yields the names of the hypotheses, and results with them as the image.
 
         One by one: of a large photo all at once would not fit into memory.
@@ -183,7 +185,7 @@ class RestoreResult:
         for name, pair in zip(self.names, self._info.pairs):
             yield name, self.select(pair)
 
-    def save_hypotheses(self, path):
+    def save_hypotheses(self, path: PathLike) -> list[Path]:
         """Writes every hypothesis, its name behind the file's: `photo_0+1.png`.
 
         Args:
@@ -199,7 +201,7 @@ class RestoreResult:
             result.save(paths[-1])
         return paths
 
-    def save_uncertainty(self, path):
+    def save_uncertainty(self, path: PathLike) -> None:
         """Writes a heat map of the uncertainty with a scale below it.
 
         Dark is agreement; the brightest colour is the 99.5th percentile of this

@@ -18,10 +18,10 @@ def pairwise_mse(errors, combine=True):
 
     Args:
         errors: (B, K, H, W, C), head images minus label.
-        combine: which pairs, see `combination.pair_indices`.
+        combine: which pairs, see `hypotheses.pairs.Pairs`.
 
     Returns:
-        (B, K'), in the order of `combination.pair_indices`.
+        (B, K'), in the order of `hypotheses.pairs.Pairs`.
     """
     num_heads = errors.shape[1]
     flat = ops.reshape(errors, (ops.shape(errors)[0], num_heads, -1))
@@ -50,7 +50,7 @@ def hypothesis_losses(loss, label, stack, combine=True):
         label: (B, H, W, C).
         stack: (B, K, H, W, C), head images.
         combine: which pair averages of the heads are the hypotheses, see
-            `combination.pair_indices`.
+            `hypotheses.pairs.Pairs`.
 
     Returns:
         (B, K').

@@ -39,7 +39,7 @@ class HypothesisLoss(keras.losses.Loss):
         base: the loss of one image, an `ImageLoss` or any Keras loss, with the default
             `reduction`. Annealing needs values that are not negative, or a `PSNRLoss`.
         combine: which pair averages of the heads are the hypotheses, see
-            `combination.pair_indices`.
+            `hypotheses.pairs.Pairs`.
         relaxation: weight that all hypotheses but the winner share; the winner has the
             rest of 1. 0 is the paper's winner takes all.
         assignment: "hard", the winner takes all, or "annealed".

@@ -1,5 +1,6 @@
 """The files of a preset folder and their checksums."""
 
+import dataclasses
 import hashlib
 import json
 from pathlib import Path
@@ -61,28 +62,59 @@ def read_metadata(folder, name):
     return metadata
 
 
-def at_stages(metadata, stages):
-    """Metadata of a preset whose network ends after some of its stages.
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """A preset's network, ended after all or some of its stages.
+
+    Attributes:
+        choice: dictionary of `select`, `best_pair` and `adaptive_weights` of the model.
+        local_statistics: of the model, see `Deblurrer`.
+        fingerprint: `presets.litert.fingerprint` of the model, None where unknown.
+        litert_file: name of its LiteRT file, None where the preset has none.
+        litert: what `LiteRTModel` must know of that file.
+    """
+
+    choice: dict
+    local_statistics: object
+    fingerprint: str | None
+    litert_file: str | None
+    litert: object
+
+
+def read_variant(folder, metadata, stages, name):
+    """The `Variant` of a preset that ends after some stages.
+
+    The configuration has the choice of the whole network. The metadata's entry "stages"
+    maps numbers of stages, as text, to what is different then.
 
     Args:
-        metadata: the preset's metadata. Its entry "stages" maps numbers of stages, as
-            text, to what is different then: "select", "best_pair", "adaptive_weights",
-            "fingerprint", "litert", "scores" and "cost".
+        folder: the preset's folder.
+        metadata: what `read_metadata` returned.
         stages: number of stages; None for all.
+        name: what the user called the preset, for messages.
 
-    Returns:
-        A dict, with "litert_file", the name of the LiteRT file that it is about.
+    Raises:
+        PresetError: the configuration is missing or damaged.
     """
-    if stages is None:
-        return {**metadata, "litert_file": LITERT}
-    others = metadata.get("stages")
-    other = others.get(str(stages)) if isinstance(others, dict) else None
-    own = ("select", "best_pair", "adaptive_weights", "fingerprint", "litert")
-    return {
-        **{key: value for key, value in metadata.items() if key not in own},
-        **(other if isinstance(other, dict) else {}),
-        "litert_file": LITERT_STAGES.get(stages),
-    }
+    config = read_json(folder, CONFIG, name).get("config")
+    config = config if isinstance(config, dict) else {}
+    entries, choice, file = metadata, config, LITERT
+    if stages is not None:
+        others = metadata.get("stages")
+        other = others.get(str(stages)) if isinstance(others, dict) else None
+        entries = choice = other if isinstance(other, dict) else {}
+        file = LITERT_STAGES.get(stages)
+    keys = ("select", "best_pair", "adaptive_weights")
+    statistics = config.get("local_statistics")
+    return Variant(
+        choice={key: choice[key] for key in keys if choice.get(key) is not None},
+        local_statistics=tuple(statistics)
+        if isinstance(statistics, list)
+        else statistics,
+        fingerprint=entries.get("fingerprint"),
+        litert_file=file if file in metadata["files"] else None,
+        litert=entries.get("litert"),
+    )
 
 
 def read_json(folder, file, name):

@@ -13,10 +13,11 @@ import platformdirs
 
 from keras_mhdeblur.engines.litert_model import LiteRTModel
 from keras_mhdeblur.presets.files import (
+    CONFIG,
     METADATA,
     PresetError,
-    at_stages,
     read_metadata,
+    read_variant,
     verify,
 )
 from keras_mhdeblur.presets.zoo import builtin_presets, find_preset
@@ -50,23 +51,25 @@ def litert_from_preset(name, local_statistics="model", stages=None):
         PresetError: the preset does not exist, cannot be reached or is damaged.
     """
     folder = find_preset(name)
-    metadata = at_stages(read_metadata(folder, str(name)), stages)
+    metadata = read_metadata(folder, str(name))
+    variant = read_variant(folder, metadata, stages, str(name))
     if local_statistics == "model":
-        local_statistics = metadata.get("local_statistics")
-    known = metadata.get("fingerprint")
-    bundled = _is_bundled(metadata, known, local_statistics)
+        local_statistics = variant.local_statistics
+    known = variant.fingerprint
+    bundled = _is_bundled(variant, known, local_statistics)
     if bundled:
-        file, facts = _bundled(folder, metadata, str(name))
+        file, facts = _bundled(folder, metadata, variant, str(name))
     elif known is None:
         return None
     else:
         file, facts = _cached(_cache_path(known, local_statistics))
     if file is None:
         return None
-    choice = ("select", "best_pair", "adaptive_weights")
-    choice = {key: metadata[key] for key in choice if key in metadata}
+    verify(folder, [CONFIG], metadata, str(name))
     try:
-        model = LiteRTModel(file, local_statistics=local_statistics, **facts, **choice)
+        model = LiteRTModel(
+            file, local_statistics=local_statistics, **facts, **variant.choice
+        )
         for select in (model.select, "single"):
             model.head_info.parse(select)
     except ImportError:
@@ -105,9 +108,10 @@ def litert_of(model, local_statistics="model", make=True):
     for name, folder in builtin_presets().items():
         metadata = read_metadata(folder, name)
         for stages in (None, *map(int, metadata.get("stages", {}))):
-            variant = at_stages(metadata, stages)
+            variant = read_variant(folder, metadata, stages, name)
             if _is_bundled(variant, known, local_statistics):
-                return _shared(*_bundled(folder, variant, name), local_statistics)
+                file, facts = _bundled(folder, metadata, variant, name)
+                return _shared(file, facts, local_statistics)
     path = _cache_path(known, local_statistics)
     try:
         found = _shared(*_cached(path), local_statistics)
@@ -160,19 +164,18 @@ def export_heads(model, path, local_statistics, weights):
     }
 
 
-def _is_bundled(metadata, known, local_statistics):
+def _is_bundled(variant, known, local_statistics):
     return (
-        metadata["litert_file"] in metadata["files"]
-        and metadata.get("fingerprint") == known
-        and metadata.get("local_statistics") == local_statistics
+        variant.litert_file is not None
+        and variant.fingerprint == known
+        and variant.local_statistics == local_statistics
     )
 
 
-def _bundled(folder, metadata, name):
+def _bundled(folder, metadata, variant, name):
     """File and facts."""
-    file = metadata["litert_file"]
+    file, facts = variant.litert_file, variant.litert
     verify(folder, [file], metadata, name)
-    facts = metadata.get("litert")
     # A test image of multiple x multiple pixels must not take all memory.
     limits = {"num_heads": 1000, "multiple": 1000, "bytes_per_pixel": 1e9}
     possible = (
@@ -208,7 +211,7 @@ def _cache_path(known, local_statistics):
     return cache / "litert" / f"{hashlib.sha256(key).hexdigest()}.tflite"
 
 
-_loaded = {}
+_loaded: dict[Path, LiteRTModel] = {}
 
 
 def _shared(file, facts, local_statistics):

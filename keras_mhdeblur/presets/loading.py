@@ -6,13 +6,14 @@ from pathlib import Path
 import keras
 
 from keras_mhdeblur import networks  # noqa: F401 (Keras makes only what is imported)
+from keras_mhdeblur.networks.weight_limit import weights_at_most
 from keras_mhdeblur.presets.files import (
     CONFIG,
     WEIGHTS,
     PresetError,
-    at_stages,
     read_json,
     read_metadata,
+    read_variant,
     verify,
 )
 from keras_mhdeblur.presets.weight_layout import (
@@ -22,7 +23,6 @@ from keras_mhdeblur.presets.weight_layout import (
 )
 from keras_mhdeblur.presets.zoo import find_preset
 from keras_mhdeblur.utils.split_options import divide_options
-from keras_mhdeblur.utils.weight_limit import weights_at_most
 
 
 def load_preset(model_class, preset, load_weights=True, overrides=None):
@@ -49,11 +49,9 @@ def load_preset(model_class, preset, load_weights=True, overrides=None):
     stages = _fewer_stages(config, overrides)
     if stages is not None:
         overrides.pop("stages")
-        chosen = at_stages(metadata, stages)
         for key in ("select", "best_pair", "adaptive_weights"):
             config["config"].pop(key, None)
-            if chosen.get(key) is not None:
-                config["config"][key] = chosen[key]
+        config["config"] |= read_variant(folder, metadata, stages, name).choice
     path = Path(folder) / WEIGHTS
     with _reading(name):
         found = layout_of_file(path)

@@ -24,7 +24,7 @@ class HypothesisErrors(NamedTuple):
     """Mean squared errors of crops.
 
     Attributes:
-        hypotheses: (N, K'), float64, in the order of `combination.pair_indices`.
+        hypotheses: (N, K'), float64, in the order of `hypotheses.pairs.Pairs`.
         mean: (N,), float64, of the mean of all hypotheses.
     """
 
@@ -209,7 +209,7 @@ def hypothesis_weights(network, combine_heads):
 
     Args:
         network: `RestorationNetwork`.
-        combine_heads: see `combination.pair_indices`.
+        combine_heads: see `hypotheses.pairs.Pairs`.
 
     Returns:
         (K', V, K): the residual of a hypothesis is the sum over views and heads of

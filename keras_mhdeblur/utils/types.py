@@ -1,0 +1,27 @@
+"""Types of public arguments."""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+PathLike = str | os.PathLike[str]
+# An image as `restore` takes it: a path, an array, a PIL image or a `Photo`.
+ImageLike = PathLike | np.ndarray | Any
+# The `select` of `restore`, see there.
+Select = (
+    Literal["mean", "medoid", "single", "adaptive"]
+    | int
+    | Sequence[int]
+    | Sequence[float]
+    | np.ndarray
+    | Callable[[np.ndarray], Any]
+)
+# Size of the training crops in pixels, None for global statistics, or the model's own.
+LocalStatistics = Literal["model"] | int | tuple[int, int] | None
+Engine = Literal["auto", "keras", "litert"]
+Progress = bool | Callable[[int, int], Any]
+# The `output` of an export, see `export.output_graph`.
+Output = str | int | Sequence[int] | Sequence[float]
+Size = tuple[int, int]
