@@ -15,6 +15,10 @@ def nafnet_arguments(shapes):
     """
     width, image_channels = shapes["intro.weight"][:2]
     levels = range(count_modules(shapes, "downs."))
+
+    def blocks(part):
+        return tuple(count_modules(shapes, f"{part}.{level}.") for level in levels)
+
     return {
         "width": width,
         "encoder_blocks": tuple(
