@@ -22,6 +22,7 @@ class Recognition:
             `UNKNOWN_TASK` where networks for several tasks have the same names and
             shapes; None where that is not looked for.
         license: SPDX identifier of a published package's weights, else None.
+        license_note: what the family says beside it, else None.
     """
 
     family: Family
@@ -30,6 +31,7 @@ class Recognition:
     variant: str
     task: str | None = None
     license: str | None = None
+    license_note: str | None = None
 
     @property
     def architecture(self):
@@ -91,12 +93,13 @@ def recognize(state, architecture="auto", package=None):
     variant = family.name
     if detection.variant is not None:
         variant = detection.variant(**arguments)
-    task = license = None
+    task = license = note = None
     if detection.tasks is not None:
         name = (package or "").rpartition("@")[0]
         task = detection.tasks.get(name, UNKNOWN_TASK)
-        license = detection.license if name in detection.tasks else None
-    return Recognition(family, arguments, assumed, variant, task, license)
+        if name in detection.tasks:
+            license, note = detection.license, detection.license_note
+    return Recognition(family, arguments, assumed, variant, task, license, note)
 
 
 def _detectable():

@@ -54,6 +54,9 @@ class Detection:
     license: str | None = None
     """SPDX identifier of the weights in those packages."""
 
+    license_note: str | None = None
+    """Whose weights they are, and what else of a package has another licence."""
+
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Family:

@@ -105,4 +105,5 @@ DETECTION = Detection(
         "@upscalerjs/maxim-retouching": "retouching",
     },
     license="Apache-2.0",
+    license_note="of the weights by Google Research (the package is MIT, Kevin Scott)",
 )
