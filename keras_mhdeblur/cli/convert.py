@@ -109,10 +109,10 @@ def _convert(options):
         license = options.license
         if recognised.license and not (license or license_text):
             license = recognised.license
+            note = recognised.license_note
+            whose = "" if note is None else f", {note}"
             print(
-                f"Licence     {license}, of the weights by Google Research (the "
-                "package is MIT, Kevin Scott); --license records another",
-                flush=True,
+                f"Licence     {license}{whose}; --license records another", flush=True
             )
         model = conversion.build_model(state, recognised, overrides)
         model.save_to_preset(

@@ -2,7 +2,6 @@
 
 import inspect
 
-from keras_mhdeblur import networks
 from keras_mhdeblur.convert.checkpoint_files import read_checkpoint
 from keras_mhdeblur.convert.recognition import recognize
 from keras_mhdeblur.convert.state_dict import load_official_weights
@@ -25,8 +24,8 @@ def from_checkpoint(path, architecture="auto", *, entry=None, **overrides):
 
     Args:
         path: the file; of a package of npm the .tgz, its folder, or the `model.json`.
-        architecture: "nafnet", "restormer", "hinet", "mprnet", "xydeblur", "maxim", or
-            "auto" to tell it by the names.
+        architecture: "nafnet", "restormer", "hinet", "mprnet", "xydeblur", "maxim",
+            the name of another registered family, or "auto" to tell it by the names.
         entry: which entry of the checkpoint holds the weights; by default the first
             of params_ema, params, state_dict, model, of opt/target, params for Flax,
             or the file itself.
@@ -67,7 +66,7 @@ def build_model(state, recognition, overrides):
         recognition: what `recognize` made of it.
         overrides: dictionary of arguments, see `from_checkpoint`.
     """
-    cls = getattr(networks, recognition.architecture)
+    cls = recognition.family.network
     parameters = inspect.signature(cls).parameters
     options = {
         name

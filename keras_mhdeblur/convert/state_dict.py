@@ -3,49 +3,36 @@
 import numpy as np
 
 from keras_mhdeblur.deblurrer import Deblurrer
-from keras_mhdeblur.networks import MAXIM, HINet, MPRNet, NAFNet, Restormer, XYDeblur
-from keras_mhdeblur.networks.hinet.official_names import hinet_entries
-from keras_mhdeblur.networks.maxim.official_names import maxim_entries
-from keras_mhdeblur.networks.mprnet.official_names import mprnet_entries
-from keras_mhdeblur.networks.nafnet.official_names import nafnet_entries
-from keras_mhdeblur.networks.restormer.official_names import restormer_entries
-from keras_mhdeblur.networks.xydeblur.official_names import xydeblur_entries
-
-_ENTRIES = {
-    HINet: hinet_entries,
-    MAXIM: maxim_entries,
-    MPRNet: mprnet_entries,
-    NAFNet: nafnet_entries,
-    Restormer: restormer_entries,
-    XYDeblur: xydeblur_entries,
-}
+from keras_mhdeblur.networks.registry import families, family_of
 
 
 def load_official_weights(network_or_deblurrer, state):
     """Sets all weights from those of the official network, of PyTorch or Flax.
 
     Args:
-        network_or_deblurrer: a network of `keras_mhdeblur.networks`, or a `Deblurrer`
-            of one.
+        network_or_deblurrer: a network of a registered family that has official names
+            (`Family.entries`), or a `Deblurrer` of one.
         state: dictionary of the official parameter names to NumPy arrays in the
             official layout. Those of MAXIM are Flax', joined by "/"
             ("stage_0_input_conv_0/kernel").
 
     Raises:
-        ValueError: entries are missing, surplus, have another shape, or differ where
-            several are names of one weight; the message names them, and no weight has
-            been changed.
+        ValueError: the network's family is not registered or has no official names. Or
+            entries are missing, surplus, have another shape, or differ where several
+            are names of one weight; the message names them, and no weight has been
+            changed.
     """
     network = network_or_deblurrer
     if isinstance(network, Deblurrer):
         network = network.network
-    if type(network) not in _ENTRIES:
+    family = family_of(network)
+    if family is None or family.entries is None:
+        names = sorted(known.name for known in families() if known.entries is not None)
         raise ValueError(
-            "Only these networks have official parameter names: "
-            f"{', '.join(cls.__name__ for cls in _ENTRIES)}. "
+            f"Only these networks have official parameter names: {', '.join(names)}. "
             f"Received: network={type(network).__name__}"
         )
-    entries = _ENTRIES[type(network)](network)
+    entries = family.entries(network)
     problems = [f"missing: {name}" for name in entries if name not in state]
     problems += [f"surplus: {name}" for name in state if name not in entries]
     values, first_names = {}, {}

@@ -10,18 +10,7 @@ from keras_mhdeblur.engines.tiling import context_of
 from keras_mhdeblur.hypotheses.stacks import weighted_mean
 from keras_mhdeblur.layers import PadToMultiple
 from keras_mhdeblur.networks.base import crop_size
-
-# Peak memory of inference in bytes per pixel: a constant and a part that grows with
-# the network's width. Measured on TensorFlow on a CPU: NAFNet, encoder (1, 1, 1, 28),
-# with local statistics, 676 at width 16 and 1142 at width 32; the others at their
-# published widths (`benchmarks/inference.py`), taken as proportional to the width.
-_PEAK_BYTES = {
-    "NAFNet": (250, 30),
-    "Restormer": (0, 163),
-    "HINet": (0, 31),
-    "MPRNet": (0, 80),
-    "XYDeblur": (0, 45),
-}
+from keras_mhdeblur.networks.registry import peak_bytes_per_pixel
 
 
 class KerasEngine:
@@ -36,7 +25,8 @@ class KerasEngine:
             to, and windows that it cuts them into.
         alignment: what tiles begin at multiples of.
         tile_size: see `RestorationNetwork`.
-        bytes_per_pixel: estimate of the network's peak memory.
+        bytes_per_pixel: estimate of the network's peak memory, see
+            `networks.registry.peak_bytes_per_pixel`.
         context: pixels of a tile's border that only serve those further inside.
     """
 
@@ -69,12 +59,7 @@ class KerasEngine:
         self.num_heads = getattr(network, "num_head_images", 1)
         self.tile_size = getattr(network, "tile_size", None)
         self.context = context_of(local_statistics, self.tile_size)
-        constant, slope = _PEAK_BYTES.get(type(network).__name__, (2500, 0))
-        self.bytes_per_pixel = getattr(
-            network,
-            "peak_bytes_per_pixel",
-            constant + slope * getattr(network, "width", 0),
-        )
+        self.bytes_per_pixel = peak_bytes_per_pixel(network)
         self.multiple = math.lcm(
             *(
                 layer.multiple

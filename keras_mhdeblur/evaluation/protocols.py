@@ -12,6 +12,7 @@ from keras_mhdeblur.data.benchmarks import BENCHMARKS, check_choice
 from keras_mhdeblur.engines.keras_engine import KerasEngine
 from keras_mhdeblur.engines.tiling import head_images
 from keras_mhdeblur.inference.engine_choice import choose_engine
+from keras_mhdeblur.networks.registry import families, family_of
 
 # Memory for tiles, about that of `restore` by default.
 _TILE_BYTES = 1.9e9
@@ -148,21 +149,6 @@ class Protocol:
 
 PLAIN = Protocol(name="plain", as_restored=True)
 
-# What the official code of arXiv 2208.13029 did, by class of network and benchmark:
-# its test configurations differ, so that the rows of the paper's Table 1 are not
-# comparable with each other. SSIM is of the 3-D kind everywhere.
-_PAPER = {
-    # MHNAFNetLocal: TLC for crops of 256 pixels, so windows of 384.
-    ("NAFNet", "gopro"): Protocol(name="paper", local_statistics=256, ssim=("3d",)),
-    # MHNAFNet: no TLC, for the baseline of 31.22 dB either.
-    ("NAFNet", "hide"): Protocol(name="paper", local_statistics=None, ssim=("3d",)),
-}
-for _benchmark in ("gopro", "hide"):
-    _whole = Protocol(name="paper", local_statistics=None, ssim=("3d",))
-    _PAPER["Restormer", _benchmark] = _PAPER["MPRNet", _benchmark] = _whole
-    # Overlapping crops of the training size, averaged; its TLC class changed nothing.
-    _PAPER["HINet", _benchmark] = dataclasses.replace(_whole, crop_size=256)
-
 
 def get_protocol(protocol, model, benchmark=None):
     """The protocol of a name.
@@ -195,20 +181,21 @@ def get_protocol(protocol, model, benchmark=None):
             '`protocol` must be "plain", "paper" or a Protocol. '
             f"Received: protocol={protocol!r}"
         )
-    network = type(model.network).__name__
-    benchmarks = [of for known, of in _PAPER if known == network]
-    if not benchmarks:
-        networks = ", ".join(sorted({known for known, _ in _PAPER}))
+    family = family_of(model.network)
+    if family is None or not family.paper:
+        names = sorted(known.name for known in families() if known.paper)
         raise ValueError(
-            f"The paper's protocol is known for {networks}. "
-            f"Received: a model with a network of class {network}"
+            f"The paper's protocol is known for {', '.join(names)}. "
+            f"Received: a model with a network of class {type(model.network).__name__}"
         )
-    if benchmark not in benchmarks:
+    if benchmark not in family.paper:
         raise ValueError(
             "The paper's code differs from benchmark to benchmark: `benchmark` must be "
-            f"one of {', '.join(benchmarks)}. Received: benchmark={benchmark!r}"
+            f"one of {', '.join(family.paper)}. Received: benchmark={benchmark!r}"
         )
-    return _PAPER[network, benchmark]
+    # Its test configurations differ, so that the rows of the paper's Table 1 are not
+    # comparable with each other. SSIM is of the 3-D kind everywhere.
+    return Protocol(name="paper", ssim=("3d",), **family.paper[benchmark])
 
 
 def _average_of_crops(run, image, size):

@@ -69,9 +69,21 @@ class RestorationNetwork(keras.Model):
                 number or (height, width); None for global statistics.
 
         Returns:
-            A network of this class whose layers are the layers of this one.
+            A network of this class whose layers are the layers of this one. This one
+            where there is no argument `local_statistics` and `train_size` is None.
+
+        Raises:
+            ValueError: the network has no argument `local_statistics`.
         """
-        config = {**self.get_config(), "local_statistics": train_size}
+        config = self.get_config()
+        if "local_statistics" not in config:
+            if train_size is None:
+                return self
+            raise ValueError(
+                f"`train_size` must be None: {type(self).__name__} has no "
+                f"`local_statistics`. Received: train_size={train_size!r}"
+            )
+        config["local_statistics"] = train_size
         return type(self)(**config, _share_layers_of=self)
 
     def with_folded_heads(self, head_weights):

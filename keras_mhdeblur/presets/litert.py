@@ -138,7 +138,7 @@ def fingerprint(model, dtype="float32"):
         dtype: dtype that the weights are rounded to first.
     """
     network = model.network
-    config = {**network.get_config(), "class": type(network).__name__}
+    config = {**network.get_config(), "class": _class_key(network)}
     for irrelevant in ("name", "trainable", "dtype"):
         config.pop(irrelevant, None)
     config |= {"compute_dtype": network.compute_dtype, "combine": model.combine_heads}
@@ -146,6 +146,22 @@ def fingerprint(model, dtype="float32"):
     for value in network.get_weights():
         digest.update(value.astype(dtype).astype("float32").tobytes())
     return digest.hexdigest()
+
+
+def _class_key(network):
+    """A name that no other class has.
+
+    A family's class has the family's name: files in the caches of users and the
+    fingerprints of presets stay valid if the class is moved. A class that is of no
+    family, also one that inherits from a family's class, has its module's name too.
+    """
+    from keras_mhdeblur.networks.registry import family_of
+
+    cls = type(network)
+    family = family_of(network)
+    if family is not None and family.network is cls:
+        return family.name
+    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def export_heads(model, path, local_statistics, weights):

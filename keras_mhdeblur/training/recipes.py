@@ -7,9 +7,10 @@ import re
 import keras
 import yaml
 
-from keras_mhdeblur import data, losses, metrics, networks
+from keras_mhdeblur import data, losses, metrics
 from keras_mhdeblur.deblurrer import Deblurrer
 from keras_mhdeblur.experimental.dead_heads import DeadHeadReset
+from keras_mhdeblur.networks.registry import families
 from keras_mhdeblur.training.optimizers import Muon, TorchAdamW
 from keras_mhdeblur.training.schedules import WarmupHoldCosine
 from keras_mhdeblur.utils.spelling import did_you_mean
@@ -60,7 +61,6 @@ _OPTIMIZERS = {
     "Muon": Muon,
     "AdamW": keras.optimizers.AdamW,
 }
-_NETWORKS = {name: getattr(networks, name) for name in networks.__all__}
 _SECTIONS = (
     "network",
     "model",
@@ -167,7 +167,7 @@ def check_recipe(recipe):
             raise ValueError(
                 f"`{title}` must be a list. Received: {title}={recipe[title]!r}"
             )
-    for title, choices in _CHOICES.items():
+    for title, choices in {"network": _networks(), **_CHOICES}.items():
         section = recipe.get(title, {"name": "PSNRLoss"})
         more = _MORE_ENTRIES.get(title, ())
         _check_choice(choices, section, title, more)
@@ -258,7 +258,7 @@ def build_model(recipe):
     usual_policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(recipe.get("dtype_policy", usual_policy))
     try:
-        network = _make(_NETWORKS, recipe["network"], "network")
+        network = _make(_networks(), recipe["network"], "network")
         model = Deblurrer(network, **recipe.get("model", {}))
     finally:
         keras.config.set_dtype_policy(usual_policy)
@@ -393,7 +393,6 @@ def _image_loss(section):
 
 
 _CHOICES = {
-    "network": _NETWORKS,
     "data": _DATA,
     "loss": _LOSSES,
     "optimizer": _OPTIMIZERS,
@@ -414,6 +413,12 @@ _GIVEN = {
     ),
     "optimizer": ("learning_rate",),
 }
+
+
+def _networks():
+    """Classes by name: those of all families that are registered by now."""
+    by_name = {family.name: family.network for family in families()}
+    return dict(sorted(by_name.items()))
 
 
 def _make(choices, section, title):

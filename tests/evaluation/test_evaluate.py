@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_mhdeblur import Deblurrer, cli, metrics
+from keras_mhdeblur import Deblurrer, cli, metrics, networks
 from keras_mhdeblur.evaluation import PLAIN, Protocol, evaluate, get_protocol
 from keras_mhdeblur.networks import NAFNet
 from keras_mhdeblur.presets import hub
@@ -276,15 +276,21 @@ def test_realblur_is_scored_aligned_with_its_labels():
     assert plain < 25 < 35 < aligned["psnr"] and aligned["ssim"] > 0.98
 
 
-@pytest.mark.parametrize("name", ["Restormer", "HINet", "MPRNet"])
-def test_the_papers_protocol_of_the_other_networks(name):
-    crop_size = 256 if name == "HINet" else None
-    known = Protocol(
-        name="paper", local_statistics=None, crop_size=crop_size, ssim=("3d",)
-    )
-    network = type(name, (Linear,), {})([1], [0])
+def test_the_papers_protocol_of_each_family(kind):
+    """And none where the paper has no results of a network."""
+    model = Deblurrer(kind.small())
     for benchmark in ("gopro", "hide"):
-        assert get_protocol("paper", Deblurrer(network), benchmark) == known
+        if kind.cls in (networks.XYDeblur, networks.MAXIM):
+            with pytest.raises(ValueError, match=f"class {kind.cls.__name__}"):
+                get_protocol("paper", model, benchmark)
+            continue
+        local = kind.cls is networks.NAFNet and benchmark == "gopro"
+        assert get_protocol("paper", model, benchmark) == Protocol(
+            name="paper",
+            local_statistics=256 if local else None,
+            crop_size=256 if kind.cls is networks.HINet else None,
+            ssim=("3d",),
+        )
 
 
 def test_rounding_and_border():

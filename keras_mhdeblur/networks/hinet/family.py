@@ -1,0 +1,20 @@
+"""What other code must know of HINet."""
+
+from keras_mhdeblur.networks.hinet.hinet import HINet
+from keras_mhdeblur.networks.hinet.official_names import hinet_entries
+from keras_mhdeblur.networks.hinet.recognition import DETECTION
+from keras_mhdeblur.networks.registry import Family
+
+# Overlapping crops of the training size, averaged; its TLC class changed nothing.
+_PAPER = {"local_statistics": None, "crop_size": 256}
+
+FAMILY = Family(
+    name="HINet",
+    network=HINet,
+    entries=hinet_entries,
+    detection=DETECTION,
+    # Measured at the published width (`benchmarks/inference.py`), taken as
+    # proportional to the width.
+    peak_bytes=(0, 31),
+    paper={"gopro": _PAPER, "hide": _PAPER},
+)

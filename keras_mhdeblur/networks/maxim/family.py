@@ -1,0 +1,13 @@
+"""What other code must know of MAXIM."""
+
+from keras_mhdeblur.networks.maxim.maxim import MAXIM
+from keras_mhdeblur.networks.maxim.official_names import maxim_entries
+from keras_mhdeblur.networks.maxim.recognition import DETECTION
+from keras_mhdeblur.networks.registry import Family
+
+FAMILY = Family(
+    name="MAXIM",
+    network=MAXIM,
+    entries=maxim_entries,
+    detection=DETECTION,
+)

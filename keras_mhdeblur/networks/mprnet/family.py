@@ -1,0 +1,17 @@
+"""What other code must know of MPRNet."""
+
+from keras_mhdeblur.networks.mprnet.mprnet import MPRNet
+from keras_mhdeblur.networks.mprnet.official_names import mprnet_entries
+from keras_mhdeblur.networks.mprnet.recognition import DETECTION
+from keras_mhdeblur.networks.registry import Family
+
+FAMILY = Family(
+    name="MPRNet",
+    network=MPRNet,
+    entries=mprnet_entries,
+    detection=DETECTION,
+    # Measured at the published width (`benchmarks/inference.py`), taken as
+    # proportional to the width.
+    peak_bytes=(0, 80),
+    paper={"gopro": {"local_statistics": None}, "hide": {"local_statistics": None}},
+)
