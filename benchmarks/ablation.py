@@ -94,10 +94,11 @@ def main():
 
 def patches(folder, count, crops_per_image, **blur):
     """Blurry and sharp patches, uint8 (count, 64, 64, 3) each, always the same."""
-    stream = mhd.data.synthesized_folder(
-        folder, PATCH_SIZE, BATCH_SIZE, crops_per_image=crops_per_image, seed=1,
-        stream_from=0, **(BLUR | blur),
-    )  # fmt: skip
+    patches = mhd.data.Patches(
+        PATCH_SIZE, BATCH_SIZE, crops_per_image=crops_per_image, seed=1, stream_from=0
+    )
+    blur = mhd.data.MotionBlur(**(BLUR | blur))
+    stream = mhd.data.synthesized_folder(folder, patches, blur)
     batches = [
         [np.uint8(np.rint(255 * images)) for images in pair]
         for pair in stream.take(count // BATCH_SIZE).as_numpy_iterator()

@@ -45,7 +45,7 @@ def main():
     options = parser.parse_args()
     pairs = {}
     for name, folders in options.pairs:
-        pairs[name] = mhd.data.paired_folder(*folders, patch_size=None)
+        pairs[name] = mhd.data.paired_folder(*folders)
     results = {}
     for kind in options.kinds:
         begin = time.monotonic()

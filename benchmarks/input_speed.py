@@ -9,6 +9,7 @@ The last line is the time of a step that blurs its patches itself (`on_device`).
 """
 
 import argparse
+import dataclasses
 import pathlib
 import tempfile
 import time
@@ -59,15 +60,13 @@ def make_sources(source, folder, recipe):
     megabytes = np.mean([path.stat().st_size for pair in pairs for path in pair]) / 1e6
     size = "{}x{}".format(*Image.open(pairs[0][0]).size)
     print(f"{len(pairs)} pairs of {size} pixels, {megabytes:.2f} MB a file")
-    synthesis = {key: value for key, value in recipe["data"].items() if key != "name"}
-    patch = {
-        "patch_size": synthesis["patch_size"],
-        "batch_size": synthesis["batch_size"],
-        "stream_from": 0,
-    }
+    of_recipe = recipes.recipe_patches(recipe, stream_from=0)
+    one, four = (
+        dataclasses.replace(of_recipe, crops_per_image=count) for count in (1, 4)
+    )
     sources = {
-        "files, 1 patch a pair": data.paired_files(pairs, **patch),
-        "files, 4 patches a pair": data.paired_files(pairs, crops_per_image=4, **patch),
+        "files, 1 patch a pair": data.paired_files(pairs, one),
+        "files, 4 patches a pair": data.paired_files(pairs, four),
     }
     for name, tile in (("prepared images", None), ("prepared tiles", 512)):
         begin = time.perf_counter()
@@ -75,9 +74,9 @@ def make_sources(source, folder, recipe):
         seconds = time.perf_counter() - begin
         bytes_ = sum(path.stat().st_size for path in prepared.iterdir())
         print(f"{name}: {bytes_ / 1e6:.0f} MB, made in {seconds:.1f} s")
-        sources[name] = data.prepared_folder(prepared, **patch)
+        sources[name] = data.prepared_folder(prepared, one)
     sources["synthesis"] = data.synthesized_folder(
-        source / "sharp", stream_from=0, **synthesis
+        source / "sharp", of_recipe, recipes.recipe_blur(recipe)
     )
     return sources
 

@@ -70,7 +70,7 @@ def main():
     options = parser.parse_args()
     results = {}
     for name, folders in options.pairs:
-        dataset = mhd.data.paired_folder(*folders, patch_size=None)
+        dataset = mhd.data.paired_folder(*folders)
         results[name] = {}
         for preset in options.presets:
             model = mhd.from_preset(preset)

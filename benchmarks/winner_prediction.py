@@ -54,7 +54,7 @@ def main():
     # All folders are read before the training, which takes long.
     data = {"synthesized": recipes.evaluation_pairs(recipe, options.held_out)}
     for name, folders in options.pairs:
-        data[name] = mhd.data.paired_folder(*folders, patch_size=None)
+        data[name] = mhd.data.paired_folder(*folders)
     folders = recipes.data_folders(recipe, options.photos)
     training = recipes.build_dataset(recipe, folders)
 

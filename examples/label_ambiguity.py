@@ -71,10 +71,9 @@ def exposures(folder, count):
         made = mhd.data.synthesize_motion_blur(
             np.stack(crops),
             np.int32(generator.integers(2**31 - 1, size=BATCH_SIZE)),
-            max_path=16.0,
-            max_rotation=0.3,
-            num_frames=NUM_FRAMES,
-            max_noise=0.004,
+            mhd.data.MotionBlur(
+                16.0, max_rotation=0.3, num_frames=NUM_FRAMES, max_noise=0.004
+            ),
             margin=MARGIN,
             return_frames=True,
         )

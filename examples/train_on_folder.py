@@ -8,8 +8,9 @@ import sys
 import keras_mhdeblur as mhd
 
 model = mhd.from_preset("nafnet_mh_c")
-data = mhd.data.synthesized_folder(sys.argv[1], patch_size=128, batch_size=8)
-# With pairs: mhd.data.paired_folder("blur", "sharp", patch_size=128, batch_size=8)
+patches = mhd.data.Patches(patch_size=128, batch_size=8)
+data = mhd.data.synthesized_folder(sys.argv[1], patches)
+# With pairs: mhd.data.paired_folder("blur", "sharp", patches)
 model.compile(
     optimizer=mhd.training.TorchAdamW(1e-4, global_clipnorm=0.01),
     loss=mhd.losses.L1Loss(),

@@ -73,9 +73,9 @@ def test_photos_to_pairs_for_training_and_evaluation(photos, tmp_path, capfd):
     assert written["reduced_size"] == [39, 49]
     # As `mhdeblur train` and `mhdeblur evaluate --pairs` read them.
     folders = output / "blur", output / "sharp"
-    batch = next(iter(data.paired_folder(*folders, patch_size=16, batch_size=8)))
+    batch = next(iter(data.paired_folder(*folders, data.Patches(16, 8))))
     assert [part.shape for part in batch] == [(8, 16, 16, 3)] * 2
-    assert len(list(data.paired_folder(*folders, patch_size=None))) == 8
+    assert len(list(data.paired_folder(*folders))) == 8
 
 
 def test_whole_photos_of_any_size_as_jpeg(photos, tmp_path):

@@ -139,7 +139,7 @@ def _pairs(options):
     if options.pairs:
         files = data.list_pairs(*options.pairs)
         names = [blurry.relative_to(options.pairs[0]) for blurry, _ in files]
-        pairs = data.paired_files(files, patch_size=None)
+        pairs = data.paired_files(files)
         return pairs, [name.as_posix() for name in names]
     if options.data:
         if not options.benchmark:
@@ -153,7 +153,7 @@ def _pairs(options):
                 allow_partial=options.allow_partial,
             )
         names = [blurry.relative_to(options.data).as_posix() for blurry, _ in found]
-        return found.dataset(patch_size=None), names
+        return found.dataset(), names
     recipe = recipes.load_recipe(recipe_path(find_preset(options.preset)))
     return recipes.evaluation_pairs(recipe, options.photos), None
 

@@ -208,7 +208,7 @@ def _synthesize_photos(options):
     photos, failures = find_photos(options.inputs, options.recursive)
 
     def pairs_of(source, name, show):
-        from keras_mhdeblur.data import pairs_from_photo
+        from keras_mhdeblur.data import MotionBlur, pairs_from_photo
 
         return pairs_from_photo(
             source,
@@ -216,9 +216,11 @@ def _synthesize_photos(options):
             options.count,
             size=options.size,
             max_megapixels=options.max_megapixels,
-            max_path=options.max_path,
-            max_noise=options.max_noise,
-            jpeg_quality=options.jpeg_quality,
+            blur=MotionBlur(
+                options.max_path,
+                max_noise=options.max_noise,
+                jpeg_quality=options.jpeg_quality,
+            ),
             name=name,
             seed=options.seed,
         )

@@ -3,10 +3,7 @@
 from keras_mhdeblur.data.alignment import align_for_scoring
 from keras_mhdeblur.data.benchmarks import (
     Benchmark,
-    Exposure,
     benchmark,
-    benchmark_folder,
-    gopro_latent_frames,
 )
 from keras_mhdeblur.data.folders import (
     list_images,
@@ -19,20 +16,19 @@ from keras_mhdeblur.data.folders import (
 from keras_mhdeblur.data.frames import blur_from_frames, open_frames
 from keras_mhdeblur.data.motion_blur import MotionBlur
 from keras_mhdeblur.data.pairs import pairs_from_frames, pairs_from_photo
+from keras_mhdeblur.data.patches import Patches
 from keras_mhdeblur.data.prepared import prepare, prepared_folder, prepared_size
 from keras_mhdeblur.data.synthesis import synthesize_motion_blur
 from keras_mhdeblur.photos import ImageFileError, read_image, write_image
 
 __all__ = [
     "Benchmark",
-    "Exposure",
     "ImageFileError",
     "MotionBlur",
+    "Patches",
     "align_for_scoring",
     "benchmark",
-    "benchmark_folder",
     "blur_from_frames",
-    "gopro_latent_frames",
     "list_images",
     "list_pairs",
     "open_frames",

@@ -7,7 +7,7 @@ import warnings
 
 from keras_mhdeblur.data.folders import list_images, match_folders, paired_files
 
-# Sequences of GoPro: camera file, number of averaged frames, part of the recording.
+# Sequences of GoPro: number of the recording, of averaged frames, and of the part.
 _GOPRO_SEQUENCES = {
     "train": (
         "0372_07_00 0372_07_01 0374_11_00 0374_11_01 0374_11_02 0374_11_03 "
@@ -52,33 +52,9 @@ class Benchmark:
     def __iter__(self):
         return iter(self.pairs)
 
-    def group(self, label):
-        """List of the pairs with a group label."""
-        check_choice("label", label, sorted(set(self.groups)))
-        return [pair for pair, group in zip(self.pairs, self.groups) if group == label]
-
-    def dataset(self, patch_size=256, batch_size=8, **settings):
-        """Dataset of (blurry, sharp), as `paired_files` makes it of the pairs.
-
-        With `patch_size=None` whole images in order, for evaluation.
-        """
-        return paired_files(self.pairs, patch_size, batch_size, **settings)
-
-
-@dataclasses.dataclass(frozen=True)
-class Exposure:
-    """The sharp frames whose mean is a blurry image of GoPro.
-
-    Attributes:
-        sequence: name of the sequence.
-        position: number of the pair among those of the sequence, from 0, by name.
-        frames: tuple of paths of consecutive frames; the middle one is the sharp image
-            of the pair.
-    """
-
-    sequence: str
-    position: int
-    frames: tuple
+    def dataset(self, patches=None, *, skip_broken=False):
+        """Dataset of (blurry, sharp), as `paired_files` makes it of the pairs."""
+        return paired_files(self.pairs, patches, skip_broken=skip_broken)
 
 
 def benchmark(name, root, split="train", *, blur="blur", allow_partial=False):
@@ -150,90 +126,6 @@ def benchmark(name, root, split="train", *, blur="blur", allow_partial=False):
         groups=tuple(group for _, _, group in found),
         expected=expected,
     )
-
-
-def benchmark_folder(
-    root,
-    benchmark_name,
-    split="train",
-    blur="blur",
-    patch_size=256,
-    batch_size=8,
-    *,
-    augment=True,
-    crops_per_image=1,
-    seed=0,
-    skip_broken=False,
-    stream_from=None,
-):
-    """Patches of a benchmark: `benchmark` and `paired_files` in one call.
-
-    Args:
-        root, split, blur: as in `benchmark`; `benchmark_name` is its `name`.
-        patch_size, batch_size, augment, crops_per_image, seed, skip_broken,
-            stream_from: as in `paired_folder`; with `skip_broken` the benchmark may
-            also be partial.
-
-    Returns:
-        `tf.data.Dataset` of (blurry, sharp), float32 (B, H, W, 3) in [0, 1].
-    """
-    pairs = benchmark(benchmark_name, root, split, blur=blur, allow_partial=skip_broken)
-    return pairs.dataset(
-        patch_size,
-        batch_size,
-        augment=augment,
-        crops_per_image=crops_per_image,
-        seed=seed,
-        skip_broken=skip_broken,
-        stream_from=stream_from,
-    )
-
-
-def gopro_latent_frames(root, split="train", *, allow_partial=False):
-    """The sharp frames behind every blurry image of GoPro, from GOPRO_Large_all.
-
-    In a sequence GOPRnnnn_NN_PP every blurry image is the mean of NN consecutive
-    frames and its label the one in the middle. The middles lie NN frames apart; the
-    first is frame NN // 2 - PP of the sequence, counted from 0. (So found by others by
-    comparing pixels; the windows of a few first pairs reach beyond the frames that
-    were published, and are left out.)
-
-    Args:
-        root: folder with SPLIT/SEQUENCE/NNNNNN.png.
-        split: "train" (22 sequences) or "test" (11).
-        allow_partial: warn instead of raising if sequences are missing.
-
-    Returns:
-        List of `Exposure`, sorted: every frame of one is a sharp image that could have
-        given the same blurry one.
-
-    Raises:
-        ValueError: sequences are missing; the message names them.
-    """
-    check_choice("split", split, _GOPRO_SEQUENCES)
-    root = _existing_folder(root)
-    names = _gopro_sequences(split)
-    present = [name for name in names if (root / split / name).is_dir()]
-    if len(present) < len(names):
-        missing = ", ".join(name for name in names if name not in present)
-        report = (
-            f"GOPRO_Large_all {split} has {len(names)} sequences, {len(present)} were "
-            f"found{_HINT * (not allow_partial)}. Missing: {missing}. "
-            f"Received: root={str(root)!r}"
-        )
-        if not (allow_partial and present):
-            raise ValueError(report)
-        warnings.warn(report, stacklevel=2)
-    exposures = []
-    for name in present:
-        frames = list_images(root / split / name)
-        length, part = map(int, name.split("_")[1:])
-        half = length // 2
-        for position, middle in enumerate(range(half - part, len(frames), length)):
-            window = tuple(frames[max(middle - half, 0) : middle + half + 1])
-            if len(window) == length:
-                exposures.append(Exposure(name, position, window))
-    return exposures
 
 
 def _find_gopro(root, split, blur):

@@ -14,38 +14,16 @@ _FORMATS = ("PNG", "JPEG", "MPO", "BMP")  # MPO: a JPEG with further pictures be
 _ORIENTATION_TAG = 0x0112
 
 
-def paired_folder(
-    blur_dir,
-    sharp_dir,
-    patch_size=256,
-    batch_size=8,
-    *,
-    augment=True,
-    crops_per_image=1,
-    seed=0,
-    skip_broken=False,
-    stream_from=None,
-):
+def paired_folder(blur_dir, sharp_dir, patches=None, *, skip_broken=False):
     """Pairs of blurry and sharp images with equal file names.
-
-    For training, every image gives random patches, each with its own origin, the same
-    in both images; with `augment` also its own flips and quarter turns. Every pass
-    over the dataset draws new ones. With `patch_size=None` whole images come in
-    the order of their names, in batches of one, for evaluation.
 
     Args:
         blur_dir, sharp_dir: folders; a pair has the same path in both (the suffix may
             differ). PNG, JPEG or BMP, 8 bits. Pixels are taken as stored; a pair with
             two EXIF orientations is refused.
-        patch_size: side of the square patches in pixels, or None.
-        batch_size: patches per batch; an incomplete last batch is dropped.
-        augment: random flips and quarter turns.
-        crops_per_image: patches per decoded image; more cost little, as decoding
-            takes most of the time.
-        seed: integer; the same seed gives the same patches.
+        patches: `Patches`, to train; None for whole images in the order of their
+            names, in batches of one, to evaluate.
         skip_broken: leave out broken and unmatched files instead of raising.
-        stream_from: None for one pass per iteration, or the number of the first batch
-            of an endless stream: how a resumed training continues where it stopped.
 
     Returns:
         `tf.data.Dataset` of (blurry, sharp), float32 (B, H, W, 3) in [0, 1].
@@ -56,32 +34,18 @@ def paired_folder(
             than a batch.
     """
     problems = {
-        files: problem or _pair_problem(files, patch_size)
+        files: problem or _pair_problem(files, patches and patches.patch_size)
         for files, problem in match_folders(blur_dir, sharp_dir).items()
     }
-    return _pair_dataset(
-        _sound(problems, skip_broken, "pairs"), patch_size, batch_size, augment,
-        crops_per_image, seed, stream_from,
-    )  # fmt: skip
+    return _pair_dataset(_sound(problems, skip_broken, "pairs"), patches)
 
 
-def paired_files(
-    pairs,
-    patch_size=256,
-    batch_size=8,
-    *,
-    augment=True,
-    crops_per_image=1,
-    seed=0,
-    skip_broken=False,
-    stream_from=None,
-):
+def paired_files(pairs, patches=None, *, skip_broken=False):
     """Pairs of blurry and sharp images, given as a list.
 
     Args:
         pairs: iterable of (blurry path, sharp path), for example a `Benchmark`.
-        patch_size, batch_size, augment, crops_per_image, seed, skip_broken,
-            stream_from: as in `paired_folder`.
+        patches, skip_broken: as in `paired_folder`.
 
     Returns:
         `tf.data.Dataset` of (blurry, sharp), float32 (B, H, W, 3) in [0, 1].
@@ -90,26 +54,12 @@ def paired_files(
         ValueError: files are broken, of different sizes or smaller than a patch, and
             the message names them; or one pass has fewer patches than a batch.
     """
-    return _pair_dataset(
-        sound_pairs(pairs, patch_size, skip_broken), patch_size, batch_size, augment,
-        crops_per_image, seed, stream_from,
-    )  # fmt: skip
+    pairs = sound_pairs(pairs, patches and patches.patch_size, skip_broken)
+    return _pair_dataset(pairs, patches)
 
 
-def synthesized_folder(
-    photo_dir,
-    patch_size=256,
-    batch_size=8,
-    *,
-    augment=True,
-    crops_per_image=8,
-    seed=0,
-    skip_broken=False,
-    stream_from=None,
-    max_path=24.0,
-    **blur,
-):
-    """Sharp photos, blurred on the fly by `synthesize_motion_blur`, on the CPU.
+def synthesized_folder(photo_dir, patches, blur=None, *, skip_broken=False):
+    """Sharp photos, blurred on the fly by a `MotionBlur`, on the CPU.
 
     With TensorFlow's backend that is part of the input pipeline; with the others it is
     slower. Where a GPU trains, `sharp_folder` and `MotionBlur` do the same there.
@@ -118,11 +68,9 @@ def synthesized_folder(
         photo_dir: folder with sharp photos (PNG, JPEG or BMP), searched recursively.
             They should be sharp at the pixel: reduce camera pictures to 1 to 2
             megapixels.
-        patch_size: side of the square patches in pixels.
-        batch_size, augment, crops_per_image, seed, skip_broken, stream_from: as in
-            `paired_folder`.
-        max_path, blur: arguments of `synthesize_motion_blur`, but for `margin` and
-            `return_frames`.
+        patches: `Patches`.
+        blur: `MotionBlur`; by default `MotionBlur()`.
+        skip_broken: leave out broken photos instead of raising.
 
     Returns:
         `tf.data.Dataset` of (blurry, sharp), float32 (B, patch_size, patch_size, 3) in
@@ -132,23 +80,21 @@ def synthesized_folder(
         ValueError: a photo is broken or too small, and the message names it; or one
             pass has fewer patches than a batch.
     """
-    blur = MotionBlur(max_path, **blur)
+    blur = MotionBlur() if blur is None else blur
     dataset = sharp_folder(
-        photo_dir, patch_size, batch_size, margin=blur.margin, augment=augment,
-        crops_per_image=crops_per_image, seed=seed, skip_broken=skip_broken,
-        stream_from=stream_from,
-    )  # fmt: skip
+        photo_dir, patches, margin=blur.margin, skip_broken=skip_broken
+    )
 
-    def blurred(patches, seeds):
+    def blurred(images, seeds):
         if keras.backend.backend() == "tensorflow":
-            return blur(patches, seeds)
+            return blur(images, seeds)
         # The other backends cannot be part of TensorFlow's graph.
-        shape = (batch_size, patch_size, patch_size, 3)
+        shape = (patches.batch_size, patches.patch_size, patches.patch_size, 3)
         return [
             tf.ensure_shape(images, shape)
             for images in tf.numpy_function(
                 lambda *batch: list(map(keras.ops.convert_to_numpy, blur(*batch))),
-                (patches, seeds),
+                (images, seeds),
                 (tf.float32, tf.float32),
             )
         ]
@@ -156,23 +102,11 @@ def synthesized_folder(
     return dataset.map(blurred, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
-def sharp_folder(
-    photo_dir,
-    patch_size=256,
-    batch_size=8,
-    *,
-    margin=0,
-    augment=True,
-    crops_per_image=8,
-    seed=0,
-    skip_broken=False,
-    stream_from=None,
-):
+def sharp_folder(photo_dir, patches, *, margin=0, skip_broken=False):
     """Patches of sharp photos, to be blurred in the training step.
 
     Args:
-        photo_dir, patch_size, batch_size, augment, crops_per_image, seed, skip_broken,
-            stream_from: as in `synthesized_folder`.
+        photo_dir, patches, skip_broken: as in `synthesized_folder`.
         margin: pixels around a patch that the blur may reach for, `MotionBlur.margin`.
 
     Returns:
@@ -183,16 +117,13 @@ def sharp_folder(
         ValueError: a photo is broken or too small, and the message names it; or one
             pass has fewer patches than a batch.
     """
-    if patch_size is None:
-        raise ValueError("Patches must have a size. Received: patch_size=None")
-    source_size = patch_size + 2 * margin
+    source_size = patches.patch_size + 2 * margin
     photos = list_images(photo_dir)
     problems = {photo: _problem(photo, source_size) for photo in photos}
     photos = _sound(problems, skip_broken, "photos")
-    return random_patches(
-        tf.constant([str(photo) for photo in photos]), _decode, source_size,
-        crops_per_image, augment, seed, batch_size, stream_from,
-    ).prefetch(tf.data.AUTOTUNE)  # fmt: skip
+    paths = tf.constant([str(photo) for photo in photos])
+    dataset = random_patches(paths, _decode, patches, crops_per_image=8, margin=margin)
+    return dataset.prefetch(tf.data.AUTOTUNE)
 
 
 def list_images(folder):
@@ -299,17 +230,14 @@ def decoded_pairs(pairs):
     return dataset.map(_decode_pair, tf.data.AUTOTUNE)
 
 
-def _pair_dataset(
-    pairs, patch_size, batch_size, augment, crops_per_image, seed, stream_from
-):
+def _pair_dataset(pairs, patches):
     """Dataset of (blurry, sharp) of sound pairs; see `paired_folder`."""
-    if patch_size is None:
+    if patches is None:
         dataset = decoded_pairs(pairs).batch(1)
     else:
         dataset = random_patches(
-            _path_tensor(pairs), _decode_pair, patch_size, crops_per_image, augment,
-            seed, batch_size, stream_from,
-        ).map(lambda patches, seeds: patches)  # fmt: skip
+            _path_tensor(pairs), _decode_pair, patches, crops_per_image=1
+        ).map(lambda both, seeds: both)
     dataset = dataset.map(lambda both: (to_unit(both[..., :3]), to_unit(both[..., 3:])))
     return dataset.prefetch(tf.data.AUTOTUNE)
 

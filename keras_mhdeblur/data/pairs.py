@@ -19,6 +19,7 @@ from keras_mhdeblur.data.frames import (
     label_index,
     open_frames,
 )
+from keras_mhdeblur.data.motion_blur import MotionBlur
 from keras_mhdeblur.data.synthesis import synthesize_motion_blur
 from keras_mhdeblur.photos import Photo, read_image, write_image
 from keras_mhdeblur.photos.pixels import from_float
@@ -140,10 +141,9 @@ def pairs_from_photo(
     *,
     size=None,
     max_megapixels=1.6,
-    max_path=24.0,
+    blur=None,
     name=None,
     seed=0,
-    **blur,
 ):
     """Makes pairs of a sharp photo by `synthesize_motion_blur`.
 
@@ -152,12 +152,11 @@ def pairs_from_photo(
         output: folder, made if needed; many photos may share it.
         count: pairs of this photo, each with its own camera path.
         size: side of square patches in pixels, each from its own place; None for the
-            whole photo. The whole photo loses a border of `max_path + 4` pixels, into
+            whole photo. The whole photo loses a border of `blur.margin` pixels, into
             which the camera's path may reach.
         max_megapixels: a larger photo is reduced to this first. Camera pictures are
             seldom sharp at the pixel; it also bounds the memory.
-        max_path, blur: arguments of `synthesize_motion_blur`, but for `margin` and
-            `return_frames`.
+        blur: `MotionBlur`; by default `MotionBlur()`.
         name: start of the pairs' names; by default that of the file.
         seed: integer; together with `name` and the number of a pair it decides on the
             place and the path.
@@ -175,19 +174,22 @@ def pairs_from_photo(
     for key, value in (("count", count), ("size", size)):
         if (value is not None or key == "count") and value < 1:
             raise ValueError(f"`{key}` must be at least 1. Received: {key}={value}")
-    for key, value in (("max_megapixels", max_megapixels), ("max_path", max_path)):
-        if not 0 <= value < float("inf") or key == "max_megapixels" and value == 0:
-            raise ValueError(f"`{key}` must be positive. Received: {key}={value}")
+    if not 0 < max_megapixels < float("inf"):
+        raise ValueError(
+            "`max_megapixels` must be positive. "
+            f"Received: max_megapixels={max_megapixels}"
+        )
+    blur = MotionBlur() if blur is None else blur
     pixels = _reduced(from_float(read_image(path).pixels, "uint8"), max_megapixels)
     name = _source_name(path) if name is None else name
-    margin = int(max_path) + 4
+    margin = blur.margin
     height, width = pixels.shape[:2]
     needed = (size or 1) + 2 * margin
     if min(height, width) < needed:
         raise ValueError(
             f"The photo is too small: {width}x{height} pixels; patches and the border "
             f"around them need {needed}. Received: path={str(path)!r}, size={size}, "
-            f"max_path={max_path}"
+            f"blur.max_path={blur.max_path}"
         )
     entries = []
     for k in range(count):
@@ -201,9 +203,8 @@ def pairs_from_photo(
         blurry, sharp = synthesize_motion_blur(
             source[None].astype("float32") / 255,
             [blur_seed],
-            max_path=max_path,
+            blur,
             margin=margin,
-            **blur,
         )
         entry = {
             "name": name if count == 1 else f"{name}_{k:0{len(str(count - 1))}d}",
@@ -217,8 +218,7 @@ def pairs_from_photo(
         "reduced_size": [height, width],
         "size": size,
         "max_megapixels": max_megapixels,
-        "max_path": max_path,
-        **blur,
+        **blur.get_config(),
         "seed": seed,
         "pairs": entries,
     }

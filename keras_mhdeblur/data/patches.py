@@ -4,7 +4,70 @@ Everything random is a function of the seed and a running number, so that a stre
 start anywhere, and every source of the same images gives the same patches.
 """
 
+import dataclasses
+
 import tensorflow as tf
+
+
+@dataclasses.dataclass(frozen=True)
+class Patches:
+    """The patches that a training takes from its images, and their order.
+
+    Every image gives random patches, each with its own origin, the same in both images
+    of a pair; with `augment` also its own flips and quarter turns. Every pass over a
+    dataset draws new ones.
+
+    Args:
+        patch_size: Integer, side of the square patches in pixels.
+        batch_size: Integer, patches per batch; an incomplete last batch is dropped.
+        augment: Boolean, random flips and quarter turns.
+        crops_per_image: Integer, patches per decoded image; more cost little, as
+            decoding takes most of the time. None: 8 of photos that are to be blurred,
+            1 of pairs.
+        seed: Integer; the same seed gives the same patches.
+        stream_from: None for one pass per iteration, or the number of the first batch
+            of an endless stream: how a resumed training continues where it stopped.
+
+    Raises:
+        ValueError: a size or a number is not positive.
+
+    Example:
+
+    ```python
+    patches = keras_mhdeblur.data.Patches(patch_size=128, batch_size=8)
+    pairs = keras_mhdeblur.data.paired_folder("blur", "sharp", patches)
+    photos = keras_mhdeblur.data.synthesized_folder("photos", patches)
+    ```
+    """
+
+    patch_size: int = 256
+    batch_size: int = 8
+    augment: bool = True
+    crops_per_image: int | None = None
+    seed: int = 0
+    stream_from: int | None = None
+
+    def __post_init__(self):
+        for name in ("patch_size", "batch_size", "crops_per_image"):
+            value = getattr(self, name)
+            if name == "crops_per_image" and value is None:
+                continue
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(
+                    f"`{name}` must be a whole number of at least 1. "
+                    f"Received: {name}={value!r}"
+                )
+
+    def first_visit(self, crops_per_image=1):
+        """Number of the visit that a stream starts with, or None for a pass."""
+        if self.stream_from is None:
+            return None
+        return self.stream_from * self.batch_size // crops_per_image
+
+    @property
+    def short_seed(self):
+        """The seed in [0, 2^31)."""
+        return int(self.seed) % 2**31
 
 
 def visits(count, seed, first=None):
@@ -67,32 +130,28 @@ def drawn_patch(sample, seed, limits):
     return origin, draws[2:] < 0.5
 
 
-def random_patches(
-    paths, load, size, crops_per_image, augment, seed, batch_size, stream_from
-):
+def random_patches(paths, load, patches, crops_per_image, margin=0):
     """Random patches of images that are loaded one by one.
 
     Args:
         paths: string tensor, one entry per image.
         load: function of an entry of `paths`, gives (H, W, C) uint8.
-        size: side of the square patches.
-        crops_per_image: patches per loaded image.
-        augment: whether to flip and turn.
-        seed: integer.
-        batch_size: patches per batch; an incomplete last batch is dropped.
-        stream_from: None for one pass, or the number of the first batch of an endless
-            stream.
+        patches: `Patches`.
+        crops_per_image: patches per loaded image, if `patches` does not tell.
+        margin: pixels around each patch.
 
     Returns:
-        `tf.data.Dataset` of (patches (B, size, size, C) uint8, seeds (B,) int32).
+        `tf.data.Dataset` of (patches (B, S, S, C) uint8, seeds (B,) int32) with
+        S = patch_size + 2 margin.
 
     Raises:
         ValueError: one pass has fewer patches than a batch.
     """
     count = int(paths.shape[0])
-    if stream_from is None:
-        check_pass(count * crops_per_image, batch_size)
-    seed = int(seed) % 2**31
+    seed, size = patches.short_seed, patches.patch_size + 2 * margin
+    crops_per_image = patches.crops_per_image or crops_per_image
+    if patches.stream_from is None:
+        check_pass(count * crops_per_image, patches.batch_size)
 
     def crops_of(visit):
         image = load(paths[visited_image(visit, count, seed)])
@@ -103,30 +162,34 @@ def random_patches(
             origin, turns = drawn_patch(sample, seed, limits)
             y, x = tf.unstack(origin)
             patch = image[y : y + size, x : x + size]
-            if augment:
-                for index, flip in enumerate((_flip_rows, _flip_columns, _transpose)):
-                    patch = tf.cond(
-                        turns[index],
-                        lambda flip=flip, patch=patch: flip(patch),
-                        lambda patch=patch: patch,
-                    )
+            if patches.augment:
+                patch = _turned(patch, turns)
             patch = tf.ensure_shape(patch, (size, size, None))
             return patch, tf.cast((sample + seed) % 2**31, tf.int32)
 
         return tf.data.Dataset.range(crops_per_image, output_type=tf.int64).map(crop)
 
-    first = None if stream_from is None else stream_from * batch_size // crops_per_image
-    dataset = visits(count, seed, first).interleave(
+    dataset = visits(count, seed, patches.first_visit(crops_per_image)).interleave(
         crops_of, cycle_length=4, num_parallel_calls=2, deterministic=True
     )
     if crops_per_image > 1:
         dataset = dataset.shuffle(8 * crops_per_image, seed)
-    return dataset.batch(batch_size, drop_remainder=True)
+    return dataset.batch(patches.batch_size, drop_remainder=True)
 
 
 def to_unit(images):
     """uint8 levels as float32 in [0, 1]."""
     return tf.cast(images, tf.float32) / 255.0
+
+
+def _turned(patch, turns):
+    for index, flip in enumerate((_flip_rows, _flip_columns, _transpose)):
+        patch = tf.cond(
+            turns[index],
+            lambda flip=flip, patch=patch: flip(patch),
+            lambda patch=patch: patch,
+        )
+    return patch
 
 
 def _flip_rows(patch):

@@ -98,9 +98,7 @@ def prepare(
     return output
 
 
-def prepared_folder(
-    folder, patch_size=256, batch_size=8, *, augment=True, seed=0, stream_from=None
-):
+def prepared_folder(folder, patches):
     """Patches of pairs that `prepare` has decoded.
 
     From whole images the patches are those that `paired_files` draws from the same
@@ -109,34 +107,40 @@ def prepared_folder(
 
     Args:
         folder: folder that `prepare` made.
-        patch_size: side of the square patches in pixels.
-        batch_size, augment, seed, stream_from: as in `paired_folder`.
+        patches: `Patches`, with one crop per image.
 
     Returns:
         `tf.data.Dataset` of (blurry, sharp), float32 (B, patch_size, patch_size, 3) in
         [0, 1].
 
     Raises:
-        ValueError: the folder is incomplete, its images are smaller than a patch, or
-            one pass has fewer patches than a batch.
+        ValueError: the folder is incomplete, its images are smaller than a patch,
+            several crops per image are asked for, or one pass has fewer patches than a
+            batch.
     """
+    if patches.crops_per_image not in (None, 1):
+        raise ValueError(
+            "Prepared images give one crop each, as they need no decoding. "
+            f"Received: patches.crops_per_image={patches.crops_per_image}"
+        )
     images = _open_arrays(pathlib.Path(folder))
     count, *image_size = images[0].shape
-    if patch_size is None or patch_size > min(image_size):
+    patch_size, batch_size = patches.patch_size, patches.batch_size
+    if patch_size > min(image_size):
         height, width = image_size
         raise ValueError(
             f"Patches must be no larger than the prepared images, {width}x{height} "
             f"pixels. Received: patch_size={patch_size}"
         )
-    if stream_from is None:
+    if patches.stream_from is None:
         check_pass(count, batch_size)
-    seed = int(seed) % 2**31
+    seed = patches.short_seed
     limits = tf.constant([side - patch_size + 1 for side in image_size])
 
     def draw(visit):
         image = visited_image(visit, count, seed)
         origin, turns = drawn_patch(visit, seed, limits)
-        turns = tf.cast(turns if augment else tf.zeros_like(turns), tf.int64)
+        turns = tf.cast(turns if patches.augment else tf.zeros_like(turns), tf.int64)
         return tf.concat([[image], tf.cast(origin, tf.int64), turns], axis=0)
 
     def read(draws):
@@ -156,10 +160,8 @@ def prepared_folder(
         both.set_shape((2, batch_size, patch_size, patch_size, 3))
         return to_unit(both[0]), to_unit(both[1])
 
-    first = None if stream_from is None else stream_from * batch_size
-    dataset = (
-        visits(count, seed, first).map(draw).batch(batch_size, drop_remainder=True)
-    )
+    dataset = visits(count, seed, patches.first_visit()).map(draw)
+    dataset = dataset.batch(batch_size, drop_remainder=True)
     return dataset.map(load, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 

@@ -203,7 +203,16 @@ def rehearse(recipe, folders, *, skip_broken=False, steps=3):
 
 def _stages(recipe):
     """The stages of a training, with their first and last steps and first batches."""
-    stages = recipe.get("progressive") or [{"steps": recipe["steps"], **_sizes(recipe)}]
+    stages = recipe.get("progressive")
+    if not stages:
+        patches = recipes.recipe_patches(recipe)
+        stages = [
+            {
+                "steps": recipe["steps"],
+                "patch_size": patches.patch_size,
+                "batch_size": patches.batch_size,
+            }
+        ]
     result, start, samples = [], 0, 0
     for stage in stages:
         steps, batch_size = stage["steps"], stage["batch_size"]
@@ -221,10 +230,8 @@ def _stages(recipe):
     return result
 
 
-def _sizes(section):
-    """Patch and batch size of a stage, or of a recipe's data."""
-    section = recipes.with_defaults(section["data"]) if "data" in section else section
-    return {key: section[key] for key in ("patch_size", "batch_size")}
+def _sizes(stage):
+    return {key: stage[key] for key in ("patch_size", "batch_size")}
 
 
 def _copy_weights(source, target):

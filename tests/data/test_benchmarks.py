@@ -6,11 +6,10 @@ import pytest
 from PIL import Image
 
 from keras_mhdeblur.data import (
+    Patches,
     align_for_scoring,
     benchmark,
-    benchmark_folder,
     benchmarks,
-    gopro_latent_frames,
 )
 
 
@@ -37,7 +36,7 @@ def names(pairs, root):
 
 def numbers(pairs):
     """Last channels of the whole images of pairs, in their order."""
-    dataset = pairs.dataset(patch_size=None)
+    dataset = pairs.dataset()
     return [
         tuple(int(round(float(image[0, 0, 0, 2]) * 255)) for image in pair)
         for pair in dataset
@@ -77,21 +76,15 @@ def test_gopro_in_its_official_layout(gopro, blur):
          "test/GOPR0384_11_05/sharp/000001.png"),
     ]  # fmt: skip
     assert pairs.groups[1:3] == ("GOPR0384_11_00", "GOPR0384_11_05")
-    assert pairs.group("GOPR0384_11_00") == list(pairs)[:2]
-    with pytest.raises(ValueError, match="Received: label='GOPR9'"):
-        pairs.group("GOPR9")
     offset = {"blur": 0, "blur_gamma": 1}[blur]
     assert numbers(pairs) == [(3 * k + offset, 3 * k + 2) for k in range(22, 34)]
 
 
 def test_training_patches_of_a_benchmark(gopro):
-    settings = {"patch_size": 16, "batch_size": 4, "stream_from": 1}
     pairs = benchmark("gopro", gopro, "train")
-    expected = list(pairs.dataset(**settings).take(3).as_numpy_iterator())
-    found = list(benchmark_folder(gopro, "gopro", **settings).take(3))
-    for one, other in zip(expected, found, strict=True):
-        np.testing.assert_array_equal(one, other)
-        blurry, sharp = np.rint(255 * np.array(one)).astype(int)
+    dataset = pairs.dataset(Patches(16, batch_size=4, stream_from=1))
+    for pair in dataset.take(3).as_numpy_iterator():
+        blurry, sharp = np.rint(255 * np.array(pair)).astype(int)
         np.testing.assert_array_equal(blurry[..., :2], sharp[..., :2])
         np.testing.assert_array_equal(blurry[..., 2] + 2, sharp[..., 2])
 
@@ -138,8 +131,8 @@ def test_a_truncated_file_is_named(gopro):
     path.write_bytes(path.read_bytes()[:-30])
     pairs = benchmark("gopro", gopro, "test")
     with pytest.raises(ValueError, match="GOPR0410_11_00/sharp/000001.png: not a"):
-        pairs.dataset(patch_size=16)
-    assert len(list(pairs.dataset(patch_size=None, skip_broken=True))) == 11
+        pairs.dataset(Patches(16))
+    assert len(list(pairs.dataset(skip_broken=True))) == 11
 
 
 @pytest.mark.parametrize("folders", [("input", "target"), ("blur", "sharp")])
@@ -156,36 +149,6 @@ def test_flattened_copies(tmp_path, monkeypatch, folders, below):
     # Nothing says that these are gamma images.
     with pytest.raises(ValueError, match="no GoPro in a known layout"):
         benchmark("gopro", tmp_path, "test", blur="blur_gamma")
-
-
-def test_latent_frames(tmp_path):
-    for split in ("train", "test"):
-        for name in benchmarks._gopro_sequences(split):
-            for k in range(40):
-                path = tmp_path / split / name / f"{k + 100:06}.png"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.touch()
-    exposures = gopro_latent_frames(tmp_path, "train")
-    by_sequence = {}
-    for exposure in exposures:
-        frames = [int(path.stem) - 100 for path in exposure.frames]
-        by_sequence.setdefault(exposure.sequence, []).append(
-            (exposure.position, frames)
-        )
-    assert len(by_sequence) == 22
-    assert by_sequence["GOPR0372_07_00"] == [
-        (k, list(range(7 * k, 7 * k + 7))) for k in range(5)
-    ]
-    # Middles 4, 15, 26, 37; the frames around the first and last are not all there.
-    assert by_sequence["GOPR0374_11_01"] == [
-        (k, list(range(11 * k - 1, 11 * k + 10))) for k in (1, 2)
-    ]
-    assert by_sequence["GOPR0378_13_00"][0] == (0, list(range(13)))
-    shutil.rmtree(tmp_path / "train" / "GOPR0477_11_00")
-    with pytest.raises(ValueError, match="22 sequences, 21 .* Missing: GOPR0477_11_00"):
-        gopro_latent_frames(tmp_path)
-    with pytest.warns(UserWarning, match="GOPR0477_11_00"):
-        gopro_latent_frames(tmp_path, allow_partial=True)
 
 
 # HIDE.

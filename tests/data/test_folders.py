@@ -5,6 +5,7 @@ from PIL import Image
 
 from keras_mhdeblur.data import (
     MotionBlur,
+    Patches,
     list_images,
     list_pairs,
     paired_files,
@@ -41,9 +42,18 @@ def levels(images):
     return np.rint(scaled).astype(int)
 
 
+def small(**settings):
+    return Patches(**{"patch_size": 16, "batch_size": 2, **settings})
+
+
+def whole(*folders):
+    return [
+        (levels(blurry), levels(sharp)) for blurry, sharp in paired_folder(*folders)
+    ]
+
+
 def batches(folders, count=None, **settings):
-    settings = {"patch_size": 16, "batch_size": 2, **settings}
-    dataset = paired_folder(*folders, **settings)
+    dataset = paired_folder(*folders, small(**settings))
     dataset = dataset if count is None else dataset.take(count)
     return [(levels(blurry), levels(sharp)) for blurry, sharp in dataset]
 
@@ -58,7 +68,7 @@ def orientation(patch):
 
 
 def patches(folders, passes=1, **settings):
-    dataset = paired_folder(*folders, patch_size=16, batch_size=1, **settings)
+    dataset = paired_folder(*folders, small(batch_size=1, **settings))
     return [levels(blurry)[0] for _ in range(passes) for blurry, _ in dataset]
 
 
@@ -148,11 +158,11 @@ def test_one_pair_is_enough(folders):
 
 
 def test_a_pass_without_a_batch_is_refused(folders):
-    dataset = paired_folder(*folders, patch_size=16, batch_size=10, crops_per_image=2)
+    dataset = paired_folder(*folders, small(batch_size=10, crops_per_image=2))
     assert len(list(dataset)) == 1
     with pytest.raises(ValueError, match="10 patches.* Received: batch_size=11"):
-        paired_folder(*folders, patch_size=16, batch_size=11, crops_per_image=2)
-    stream = paired_folder(*folders, patch_size=16, batch_size=11, stream_from=0)
+        paired_folder(*folders, small(batch_size=11, crops_per_image=2))
+    stream = paired_folder(*folders, small(batch_size=11, stream_from=0))
     assert len(list(stream.take(2))) == 2
 
 
@@ -166,7 +176,7 @@ def test_whole_images_in_the_order_of_their_names(tmp_path):
                 tmp_path / folder / f"{name}.png",
                 coordinates(k, height=8 + k, flag=flag),
             )
-    pairs = batches((tmp_path / "blur", tmp_path / "sharp"), patch_size=None)
+    pairs = whole(tmp_path / "blur", tmp_path / "sharp")
     assert [blurry.shape for blurry, _ in pairs] == [
         (1, 9, 50, 3), (1, 8, 50, 3), (1, 10, 50, 3),
     ]  # fmt: skip
@@ -189,9 +199,7 @@ def test_pixels_are_those_of_pillow(tmp_path, name, options):
     noise = np.random.default_rng(0).integers(0, 256, (33, 47, 3))
     for folder in ("blur", "sharp"):
         save(tmp_path / folder / name, noise, **options)
-    ((blurry, sharp),) = batches(
-        (tmp_path / "blur", tmp_path / "sharp"), patch_size=None
-    )
+    ((blurry, sharp),) = whole(tmp_path / "blur", tmp_path / "sharp")
     expected = np.array(Image.open(tmp_path / "blur" / name))
     np.testing.assert_array_equal(blurry[0], expected)
     np.testing.assert_array_equal(sharp[0], expected)
@@ -204,7 +212,7 @@ def test_other_colour_modes_become_rgb(tmp_path, mode):
     for folder in ("blur", "sharp"):
         (tmp_path / folder).mkdir()
         image.save(tmp_path / folder / name)
-    ((blurry, _),) = batches((tmp_path / "blur", tmp_path / "sharp"), patch_size=None)
+    ((blurry, _),) = whole(tmp_path / "blur", tmp_path / "sharp")
     expected = np.array(Image.open(tmp_path / "blur" / name).convert("RGB"), "int")
     assert np.abs(blurry[0] - expected).max() <= (2 if mode == "CMYK" else 0)
 
@@ -229,9 +237,9 @@ def test_jpeg_with_data_behind_its_end_is_sound(tmp_path):
 def test_listed_pairs_give_what_their_folders_give(folders):
     pairs = list_pairs(*folders)
     assert pairs == [tuple(f / f"{k}.png" for f in folders) for k in range(5)]
-    settings = {"patch_size": 16, "batch_size": 2, "stream_from": 3}
-    expected = paired_folder(*folders, **settings).take(4).as_numpy_iterator()
-    found = paired_files(pairs, **settings).take(4).as_numpy_iterator()
+    expected = paired_folder(*folders, small(stream_from=3)).take(4)
+    found = paired_files(pairs, small(stream_from=3)).take(4).as_numpy_iterator()
+    expected = expected.as_numpy_iterator()
     np.testing.assert_array_equal(list(found), list(expected))
 
 
@@ -242,7 +250,7 @@ def test_lists_with_problems(folders):
         list_pairs(*folders)
     assert list_pairs(*folders, skip_broken=True) == pairs[:3] + pairs[4:]
     with pytest.raises(ValueError, match="sharp/3.png: not a readable image"):
-        paired_files(pairs, 16)
+        paired_files(pairs, small())
     with pytest.raises(ValueError, match=r"Received: pairs=\[\]"):
         paired_files([])
 
@@ -322,12 +330,12 @@ def test_wrong_files_are_named_before_training(folders, kind):
     blur, sharp = folders
     reason = spoil(kind, blur, sharp)
     with pytest.raises(ValueError, match=reason) as info:
-        paired_folder(blur, sharp, patch_size=16)
+        paired_folder(blur, sharp, small())
     message = str(info.value)
     assert message.startswith("1 of 5 pairs cannot be used (`skip_broken=True`")
     assert not any(f"/{k}.png" in message for k in (0, 1, 2, 4))
-    pairs = batches(folders, skip_broken=True, batch_size=1)
-    assert {int(blurry[0, 0, 0, 2]) // 2 for blurry, _ in pairs} == {0, 1, 2, 4}
+    pairs = paired_folder(*folders, small(batch_size=1), skip_broken=True)
+    assert {int(levels(blurry)[0, 0, 0, 2]) // 2 for blurry, _ in pairs} == {0, 1, 2, 4}
 
 
 def test_equal_orientations_are_taken_as_stored(folders):
@@ -335,7 +343,7 @@ def test_equal_orientations_are_taken_as_stored(folders):
     exif[0x0112] = 6
     for flag, folder in enumerate(folders):
         save(folder / "3.png", coordinates(3, flag=flag), exif=exif)
-    pairs = batches(folders, patch_size=None)
+    pairs = whole(*folders)
     np.testing.assert_array_equal(pairs[3][0][0], coordinates(3))
     np.testing.assert_array_equal(pairs[3][1][0], coordinates(3, flag=1))
 
@@ -351,7 +359,7 @@ def test_long_lists_are_cut(tmp_path):
     for k in range(30):
         save(tmp_path / f"{k:02}.png", coordinates(k, 8, 8))
     with pytest.raises(ValueError, match="30 of 30 photos") as info:
-        synthesized_folder(tmp_path, patch_size=16)
+        synthesized_folder(tmp_path, small())
     assert "and 10 more" in str(info.value) and "/25.png" not in str(info.value)
 
 
@@ -361,7 +369,7 @@ def test_missing_and_empty_folders(folders, tmp_path):
     (tmp_path / "nothing").mkdir()
     (tmp_path / "nothing" / "notes.txt").write_text("x")
     with pytest.raises(ValueError, match="no .png.* Received: folder='.*/nothing'"):
-        synthesized_folder(tmp_path / "nothing")
+        synthesized_folder(tmp_path / "nothing", small())
 
 
 def test_list_images_is_sorted_and_looks_below(tmp_path):
@@ -378,9 +386,8 @@ def test_list_images_is_sorted_and_looks_below(tmp_path):
 def test_synthesized_labels_are_pieces_of_the_photos(tmp_path):
     for k in range(3):
         save(tmp_path / f"{k}.png", coordinates(k, 60, 60))
-    dataset = synthesized_folder(
-        tmp_path, patch_size=16, batch_size=4, max_path=6.0, jpeg_quality=(50, 90)
-    )
+    blur = MotionBlur(6.0, jpeg_quality=(50, 90))
+    dataset = synthesized_folder(tmp_path, small(batch_size=4), blur)
     found = list(dataset)
     assert len(found) == 3 * 8 // 4
     for blurry, label in found:
@@ -397,33 +404,33 @@ def test_synthesized_labels_are_pieces_of_the_photos(tmp_path):
 def test_blur_beside_the_pipeline_is_the_same(tmp_path):
     for k in range(3):
         save(tmp_path / f"{k}.png", coordinates(k, 60, 60))
-    sizes = {"patch_size": 16, "batch_size": 4, "seed": 3, "stream_from": 0}
-    settings = {"max_path": 6.0, "num_frames": 4, "max_noise": 0.0}
-    blur = MotionBlur(**settings)
+    patches = small(batch_size=4, seed=3, stream_from=0)
+    blur = MotionBlur(6.0, num_frames=4, max_noise=0.0)
     assert blur.margin == 10
-    patches, seeds = next(iter(sharp_folder(tmp_path, margin=blur.margin, **sizes)))
-    assert patches.shape == (4, 36, 36, 3) and patches.dtype == "uint8"
-    expected = next(iter(synthesized_folder(tmp_path, **sizes, **settings)))
-    for found, images in zip(blur(patches, seeds), expected, strict=True):
+    sources, seeds = next(iter(sharp_folder(tmp_path, patches, margin=blur.margin)))
+    assert sources.shape == (4, 36, 36, 3) and sources.dtype == "uint8"
+    expected = next(iter(synthesized_folder(tmp_path, patches, blur)))
+    for found, images in zip(blur(sources, seeds), expected, strict=True):
         np.testing.assert_allclose(found, images, atol=1.01 / 255)
-    for name in ("max_pathh", "margin"):
-        with pytest.raises(ValueError, match=f"Received: {name}=1"):
-            MotionBlur(**{name: 1})
 
 
-def test_synthesis_needs_a_patch_size(tmp_path):
-    with pytest.raises(ValueError, match="Received: patch_size=None"):
-        synthesized_folder(tmp_path, patch_size=None)
+@pytest.mark.parametrize(
+    "name, value",
+    [("patch_size", None), ("batch_size", 0), ("batch_size", 2.0)]
+    + [("crops_per_image", 0)],
+)
+def test_wrong_patches(name, value):
+    with pytest.raises(ValueError, match=f"Received: {name}={value}"):
+        Patches(**{name: value})
 
 
 def test_synthesized_stream_goes_on_where_it_stopped(tmp_path):
     for k in range(3):
         save(tmp_path / f"{k}.png", coordinates(k, 60, 60))
-    settings = {"patch_size": 16, "batch_size": 2, "max_path": 6.0}
-    settings["crops_per_image"] = 1
 
     def stream(start, count):
-        dataset = synthesized_folder(tmp_path, stream_from=start, **settings)
+        patches = small(crops_per_image=1, stream_from=start)
+        dataset = synthesized_folder(tmp_path, patches, MotionBlur(6.0))
         return list(dataset.take(count).as_numpy_iterator())
 
     for expected, found in zip(stream(0, 5)[2:], stream(2, 3), strict=True):
@@ -432,7 +439,7 @@ def test_synthesized_stream_goes_on_where_it_stopped(tmp_path):
 
 
 def test_types(folders):
-    blurry, sharp = paired_folder(*folders, patch_size=16, batch_size=2).element_spec
+    blurry, sharp = paired_folder(*folders, small()).element_spec
     assert blurry == sharp == tf.TensorSpec((2, 16, 16, 3), tf.float32)
-    blurry, _ = paired_folder(*folders, patch_size=None).element_spec
+    blurry, _ = paired_folder(*folders).element_spec
     assert blurry == tf.TensorSpec((None, None, None, 3), tf.float32)

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from keras_mhdeblur.data import (
+    MotionBlur,
     blur_from_frames,
     open_frames,
     paired_folder,
@@ -243,9 +244,7 @@ def test_pairs_are_the_averages_of_windows(tmp_path):
     assert written == made
     assert (made["fps"], made["gamma"], made["source"]) == (None, "srgb", "GOPR1")
     assert len(files(output)) == 2 * 2 + 16 + 1
-    (blurry, sharp), *others = paired_folder(
-        output / "blur", output / "sharp", patch_size=None
-    )
+    (blurry, sharp), *others = paired_folder(output / "blur", output / "sharp")
     assert len(others) == 1 and blurry.shape == sharp.shape == (1, 24, 32, 3)
 
 
@@ -362,8 +361,8 @@ def photo(tmp_path):
 
 def test_pairs_of_a_photo(photo, tmp_path):
     output = tmp_path / "out"
-    settings = {"max_path": 6.0, "num_frames": 4}
-    made = pairs_from_photo(photo, output, 2, size=16, seed=1, **settings)
+    blur = MotionBlur(6.0, num_frames=4)
+    made = pairs_from_photo(photo, output, 2, size=16, seed=1, blur=blur)
     assert [pair["name"] for pair in made["pairs"]] == ["photo_0", "photo_1"]
     pixels = load(photo)
     for pair in made["pairs"]:
@@ -372,15 +371,13 @@ def test_pairs_of_a_photo(photo, tmp_path):
         sharp = load(output / "sharp" / name)
         np.testing.assert_array_equal(sharp, pixels[y : y + 16, x : x + 16])
         source = pixels[None, y - 10 : y + 26, x - 10 : x + 26] / np.float32(255)
-        blurry, _ = synthesize_motion_blur(
-            source, [pair["seed"]], margin=10, **settings
-        )
+        blurry, _ = synthesize_motion_blur(source, [pair["seed"]], blur, margin=10)
         expected = np.rint(255 * np.array(blurry)[0])
         np.testing.assert_array_equal(load(output / "blur" / name), expected)
     assert made["pairs"][0]["origin"] != made["pairs"][1]["origin"]
     assert json.loads((output / "metadata" / "photo.json").read_text()) == made
     others = [
-        pairs_from_photo(photo, tmp_path / key, 2, size=16, **settings, **other)
+        pairs_from_photo(photo, tmp_path / key, 2, size=16, blur=blur, **other)
         for key, other in (("a", {"seed": 2}), ("b", {"seed": 1, "name": "other"}))
     ]
     for other in others:
@@ -388,7 +385,7 @@ def test_pairs_of_a_photo(photo, tmp_path):
 
 
 def test_whole_photos_lose_their_border(photo, tmp_path):
-    made = pairs_from_photo(photo, tmp_path, max_path=6.0, num_frames=4)
+    made = pairs_from_photo(photo, tmp_path, blur=MotionBlur(6.0, num_frames=4))
     assert files(tmp_path / "blur") == files(tmp_path / "sharp") == ["photo.png"]
     sharp = load(tmp_path / "sharp" / "photo.png")
     np.testing.assert_array_equal(sharp, load(photo)[10:-10, 10:-10])
@@ -396,9 +393,8 @@ def test_whole_photos_lose_their_border(photo, tmp_path):
 
 
 def test_large_photos_are_reduced(photo, tmp_path):
-    made = pairs_from_photo(
-        photo, tmp_path, max_megapixels=0.0012, max_path=0.0, max_noise=0.0
-    )
+    still = MotionBlur(0.0, max_noise=0.0)
+    made = pairs_from_photo(photo, tmp_path, max_megapixels=0.0012, blur=still)
     assert made["reduced_size"] == [30, 40]
     assert (made["size"], made["max_megapixels"]) == (None, 0.0012)
     expected = Image.open(photo).resize((40, 30), Image.Resampling.LANCZOS)
@@ -410,12 +406,10 @@ def test_large_photos_are_reduced(photo, tmp_path):
     "settings, message",
     [
         ({"size": 64}, "too small: 80x60 pixels; .* need 120"),
-        ({"max_path": 40}, "too small"),
+        ({"blur": MotionBlur(40)}, "too small"),
         ({"size": 0}, "Received: size=0"),
         ({"count": 0}, "Received: count=0"),
         ({"max_megapixels": 0}, "Received: max_megapixels=0"),
-        ({"max_path": -1}, "Received: max_path=-1"),
-        ({"label_jitter": 2}, "Received: label_jitter=2"),
     ],
 )
 def test_photos_that_cannot_be_used(photo, tmp_path, settings, message):

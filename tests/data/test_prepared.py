@@ -9,6 +9,7 @@ from PIL import Image
 
 from keras_mhdeblur import cli
 from keras_mhdeblur.data import (
+    Patches,
     list_pairs,
     paired_files,
     prepare,
@@ -43,8 +44,8 @@ def prepared(pairs, tmp_path):
 
 
 def batches(folder, count=None, **settings):
-    settings = {"patch_size": 16, "batch_size": 2, **settings}
-    dataset = prepared_folder(folder, **settings)
+    patches = Patches(**{"patch_size": 16, "batch_size": 2, **settings})
+    dataset = prepared_folder(folder, patches)
     dataset = dataset if count is None else dataset.take(count)
     return list(dataset.as_numpy_iterator())
 
@@ -136,7 +137,7 @@ def test_a_stopped_preparation_leaves_nothing_that_is_taken_for_whole(pairs, tmp
         prepare(pairs, tmp_path / "out", progress=stop)
     assert not (tmp_path / "out").exists() and (tmp_path / "out.partial").exists()
     with pytest.raises(ValueError, match="no prepared pairs"):
-        prepared_folder(tmp_path / "out.partial")
+        prepared_folder(tmp_path / "out.partial", Patches(16))
     prepare(pairs, tmp_path / "out")
     assert len(np.load(tmp_path / "out" / "sharp.npy")) == 5
     assert not (tmp_path / "out.partial").exists()
@@ -164,7 +165,7 @@ def test_too_little_disk(pairs, tmp_path, monkeypatch):
 @pytest.mark.parametrize("augment", [True, False])
 def test_the_patches_are_those_of_the_files(pairs, prepared, augment):
     settings = {"patch_size": 16, "batch_size": 4, "augment": augment, "seed": 3}
-    files = paired_files(pairs, stream_from=2, **settings).take(8)
+    files = paired_files(pairs, Patches(stream_from=2, **settings)).take(8)
     found = batches(prepared, 8, stream_from=2, **settings)
     for expected, batch in zip(files.as_numpy_iterator(), found, strict=True):
         np.testing.assert_array_equal(expected, batch)
@@ -194,7 +195,7 @@ def test_a_stream_goes_on_where_it_stopped(prepared, start):
 
 
 def test_a_pass_visits_every_image_once(prepared):
-    dataset = prepared_folder(prepared, 16, 1, seed=1)
+    dataset = prepared_folder(prepared, Patches(16, 1, seed=1))
     passes = [np.concatenate([sharp for _, sharp in dataset]) for _ in range(2)]
     for patches in passes:
         assert len(patches) == 5 and len(set(patches[:, 0, 0, 2])) == 5
@@ -204,26 +205,27 @@ def test_a_pass_visits_every_image_once(prepared):
 
 def test_a_pass_without_a_batch_is_refused(prepared):
     with pytest.raises(ValueError, match="5 patches.* Received: batch_size=6"):
-        prepared_folder(prepared, 16, 6)
+        prepared_folder(prepared, Patches(16, 6))
     assert len(batches(prepared, 2, batch_size=6, stream_from=0)) == 2
 
 
 def test_types(prepared):
-    blurry, sharp = prepared_folder(prepared, 16, 2).element_spec
+    blurry, sharp = prepared_folder(prepared, Patches(16, 2)).element_spec
     assert blurry == sharp == tf.TensorSpec((2, 16, 16, 3), tf.float32)
     assert batches(prepared, 1, patch_size=40)[0][0].shape == (2, 40, 40, 3)
 
 
 def test_wrong_folders_and_sizes(prepared):
-    for size in (41, None):
-        with pytest.raises(ValueError, match=f"50x40.*Received: patch_size={size}"):
-            prepared_folder(prepared, size)
+    with pytest.raises(ValueError, match="50x40.*Received: patch_size=41"):
+        prepared_folder(prepared, Patches(41))
+    with pytest.raises(ValueError, match="one crop .*crops_per_image=2"):
+        prepared_folder(prepared, Patches(16, crops_per_image=2))
     with pytest.raises(ValueError, match="no prepared pairs .*Received: folder='"):
-        prepared_folder(prepared.parent)
+        prepared_folder(prepared.parent, Patches(16))
     data = (prepared / "sharp.npy").read_bytes()
     (prepared / "sharp.npy").write_bytes(data[:-1])
     with pytest.raises(ValueError, match="sharp.npy cannot be read .*Received: folder"):
-        prepared_folder(prepared)
+        prepared_folder(prepared, Patches(16))
 
 
 # The command.

@@ -1,13 +1,22 @@
+import dataclasses
+import json
+
 import keras
 import numpy as np
 import pytest
 from keras import ops
 
-from keras_mhdeblur.data import seeded, synthesize_motion_blur
+from keras_mhdeblur.data import MotionBlur, seeded, synthesize_motion_blur
 from keras_mhdeblur.data.camera import camera_path, object_path
 from keras_mhdeblur.data.scene import defocus, lamps, object_mask
 
 PLAIN = {"max_noise": 0.0, "max_rotation": 0.0, "max_highlight": 1.0}
+
+
+def blurred(sharp, seed, *, margin=0, return_frames=False, **settings):
+    return synthesize_motion_blur(
+        sharp, seed, MotionBlur(**settings), margin=margin, return_frames=return_frames
+    )
 
 
 def photos(count=2, height=48, width=64, channels=3):
@@ -41,25 +50,23 @@ def numpy_of(tensors):
 
 def test_a_camera_at_rest_changes_nothing():
     sharp = photos()
-    blurry, label = synthesize_motion_blur(sharp, 3, max_path=0.0, **PLAIN)
+    blurry, label = blurred(sharp, 3, max_path=0.0, **PLAIN)
     np.testing.assert_array_equal(np.rint(np.array(blurry) * 255), sharp * 255)
     np.testing.assert_array_equal(label, sharp)
 
 
 def test_other_dtypes():
     sharp = photos()
-    found = synthesize_motion_blur(sharp.astype("float64"), seed=1)
-    for value, expected in zip(found, synthesize_motion_blur(sharp, seed=1)):
+    found = blurred(sharp.astype("float64"), seed=1)
+    for value, expected in zip(found, blurred(sharp, seed=1)):
         np.testing.assert_array_equal(value, expected)
     with pytest.raises(ValueError, match="Received: sharp.dtype=.*uint8"):
-        synthesize_motion_blur(np.uint8(255 * sharp), seed=1)
+        blurred(np.uint8(255 * sharp), seed=1)
 
 
 def test_blur_of_a_dot_traces_the_camera_path():
     seeds = np.arange(12)
-    blurry, label = synthesize_motion_blur(
-        dots(12), seeds, max_path=20.0, label_jitter=0.0, **PLAIN
-    )
+    blurry, label = blurred(dots(12), seeds, max_path=20.0, label_jitter=0.0, **PLAIN)
     times = ((np.arange(16, dtype="float32") + 0.5) / 16 - 0.5)[None]
     path = np.array(camera_path(seeds, times, 20.0, 0.0))
     middle = np.array(camera_path(seeds, 0 * times[:, :1], 20.0, 0.0))
@@ -83,7 +90,7 @@ def test_label_jitter_moves_the_blur_against_the_label():
     seeds = np.arange(8)
     settings = {"max_path": 20.0, **PLAIN}
     times = [
-        synthesize_motion_blur(dots(8), seeds, label_jitter=jitter, **settings)
+        blurred(dots(8), seeds, label_jitter=jitter, **settings)
         for jitter in (0.0, 0.5)
     ]
     (still, _), (jittered, _) = (centroids(blurry) for blurry, _ in times)
@@ -105,7 +112,7 @@ def test_rotation_is_about_the_centre():
         for s in range(200)
         if abs(np.array(seeded.uniform(np.array([s]), 16, 7))[0, 12] - 0.5) > 0.48
     )
-    blurry, _ = synthesize_motion_blur(
+    blurry, _ = blurred(
         image, np.array([seed]), max_path=0.0, label_jitter=0.0,
         **{**PLAIN, "max_rotation": 20.0},
     )  # fmt: skip
@@ -132,7 +139,7 @@ def test_the_path_has_the_length_it_promises():
 @pytest.mark.parametrize("margin", [0, 5])
 def test_label_and_frames_are_crops(margin):
     sharp = photos()
-    blurry, label, frames = synthesize_motion_blur(
+    blurry, label, frames = blurred(
         sharp, 1, max_path=6.0, num_frames=5, margin=margin, return_frames=True
     )
     inside = sharp[:, margin : 48 - margin, margin : 64 - margin]
@@ -146,7 +153,7 @@ def test_label_and_frames_are_crops(margin):
 
 def test_blur_is_the_mean_of_the_frames_in_linear_light():
     blurry, label, frames = numpy_of(
-        synthesize_motion_blur(
+        blurred(
             photos(),
             4,
             max_path=12.0,
@@ -164,22 +171,22 @@ def test_other_response_functions():
     sharp, seeds = photos(), np.array([4, 5])
     linear = (lambda x: x, lambda x: x)
     blurry, _, frames = numpy_of(
-        synthesize_motion_blur(sharp, seeds, gamma=linear, return_frames=True, **PLAIN)
+        blurred(sharp, seeds, gamma=linear, return_frames=True, **PLAIN)
     )
     np.testing.assert_allclose(blurry, frames.mean(axis=1), atol=0.51 / 255)
     power = (lambda x: x**2.2, lambda x: x ** (1 / 2.2))
     for gamma, equal in ((power, True), (linear, False)):
-        a, _ = synthesize_motion_blur(sharp, seeds, gamma=gamma)
-        b, _ = synthesize_motion_blur(sharp, seeds, gamma=2.2)
+        a, _ = blurred(sharp, seeds, gamma=gamma)
+        b, _ = blurred(sharp, seeds, gamma=2.2)
         assert np.array_equal(a, b) == equal
 
 
 def test_saturated_lights_leave_brighter_traces():
     image = dots(8)
     settings = {**PLAIN, "max_path": 20.0, "label_jitter": 0.0}
-    plain, _ = synthesize_motion_blur(image, 0, **settings)
+    plain, _ = blurred(image, 0, **settings)
     settings["max_highlight"] = 5.0
-    bright, label = synthesize_motion_blur(image, 0, **settings)
+    bright, label = blurred(image, 0, **settings)
     boost = 1 + 4 * np.array(seeded.uniform(np.arange(8), 2))[:, 1] ** 2
     ratio = centroids(bright)[1] / centroids(plain)[1]
     unclipped = np.array(bright).max(axis=(1, 2, 3)) < 1
@@ -189,14 +196,14 @@ def test_saturated_lights_leave_brighter_traces():
     np.testing.assert_array_equal(label, image)
     grey = 0.5 * image  # what is not saturated is not boosted
     np.testing.assert_array_equal(
-        synthesize_motion_blur(grey, 0, **settings)[0],
-        synthesize_motion_blur(grey, 0, **{**settings, "max_highlight": 1.0})[0],
+        blurred(grey, 0, **settings)[0],
+        blurred(grey, 0, **{**settings, "max_highlight": 1.0})[0],
     )
 
 
 def test_noise_at_mid_grey():
     grey = np.full((12, 96, 96, 3), 128 / 255, "float32")
-    blurry, label = numpy_of(synthesize_motion_blur(grey, 0, max_noise=0.06))
+    blurry, label = numpy_of(blurred(grey, 0, max_noise=0.06))
     spread = (blurry - grey).std(axis=(1, 2, 3))
     promised = 0.06 * np.array(seeded.uniform(np.arange(12), 5))[:, 2] ** 2
     promised = np.hypot(promised, 1 / 255 / np.sqrt(12))  # 8-bit rounding
@@ -221,9 +228,7 @@ def test_shot_noise_grows_with_the_light():
     spreads = []
     for level in (0.1, 0.5):
         image = np.full((2, 96, 96, 1), level, "float32")
-        blurry, _ = numpy_of(
-            synthesize_motion_blur(image, seeds, max_noise=0.04, gamma=linear)
-        )
+        blurry, _ = numpy_of(blurred(image, seeds, max_noise=0.04, gamma=linear))
         spreads.append((blurry - level).std(axis=(1, 2, 3)))
     read_noise, shot_noise = spreads[1] / spreads[0]
     assert abs(read_noise - 1) < 0.1
@@ -233,10 +238,8 @@ def test_shot_noise_grows_with_the_light():
 def test_jpeg_reaches_half_of_the_samples():
     sharp = np.repeat(photos(1), 40, axis=0)
     settings = {"max_path": 0.0, **PLAIN}
-    plain, _ = numpy_of(synthesize_motion_blur(sharp, 0, **settings))
-    packed, label = numpy_of(
-        synthesize_motion_blur(sharp, 0, jpeg_quality=(20, 40), **settings)
-    )
+    plain, _ = numpy_of(blurred(sharp, 0, **settings))
+    packed, label = numpy_of(blurred(sharp, 0, jpeg_quality=(20, 40), **settings))
     changed = np.any(plain != packed, axis=(1, 2, 3))
     expected = np.array(seeded.uniform(np.arange(40), 5))[:, 4] < 0.5
     np.testing.assert_array_equal(changed, expected)
@@ -256,9 +259,7 @@ def test_zoom_draws_rays_from_the_centre():
         for s in range(300)
         if abs(np.array(seeded.uniform(np.array([s]), 16, 7))[0, 13] - 0.5) > 0.48
     )
-    blurry, _ = synthesize_motion_blur(
-        image, [seed], max_zoom=0.3, label_jitter=0.0, **REST
-    )
+    blurry, _ = blurred(image, [seed], max_zoom=0.3, label_jitter=0.0, **REST)
     blurry = np.array(blurry)[0, ..., 0]
     assert blurry[48, 48] > 0.99
     columns = np.flatnonzero(blurry[48, 60:]) + 60 - 48
@@ -288,9 +289,9 @@ def test_some_cameras_rest_and_most_paths_can_be_short():
 
 def test_objects_move_on_their_own_and_the_label_stays():
     sharp = photos(6)
-    plain, _ = synthesize_motion_blur(sharp, 0, **{**REST, "max_path": 12.0})
+    plain, _ = blurred(sharp, 0, **{**REST, "max_path": 12.0})
     settings = {**REST, "max_path": 12.0, "max_objects": 2, "still_share": 1.0}
-    blurry, label = synthesize_motion_blur(sharp, 0, **settings)
+    blurry, label = blurred(sharp, 0, **settings)
     np.testing.assert_array_equal(label, sharp)  # label_jitter is not 0
     changed = np.abs(np.array(blurry) - sharp).max(axis=-1) > 2 / 255
     masks = [np.array(object_mask(np.arange(6), 48, 64, 2, i))[..., 0] for i in (0, 1)]
@@ -323,7 +324,7 @@ def test_parallax_scales_the_camera_path():
 def test_lamps_leave_streaks_and_are_in_the_label():
     black = np.zeros((12, 64, 64, 3), "float32")
     settings = {**REST, "max_path": 20.0, "max_lights": 3}
-    blurry, label = numpy_of(synthesize_motion_blur(black, 0, **settings))
+    blurry, label = numpy_of(blurred(black, 0, **settings))
     light, darkness = numpy_of(lamps(np.arange(12), 64, 64, 3))
     lit = light.max(axis=(1, 2, 3)) > 0.3
     assert 3 <= lit.sum() <= 9
@@ -350,7 +351,7 @@ def test_defocus_is_a_gaussian_and_in_the_label():
         elif not changed[k]:
             np.testing.assert_array_equal(soft[k], image[k])
     sharp = photos(20)
-    blurry, label = numpy_of(synthesize_motion_blur(sharp, 0, max_defocus=2.5, **REST))
+    blurry, label = numpy_of(blurred(sharp, 0, max_defocus=2.5, **REST))
     np.testing.assert_allclose(blurry, label, atol=0.51 / 255)
     same = np.all(label == sharp, axis=(1, 2, 3))
     np.testing.assert_array_equal(same, ~changed[:, 0, 0, 0])
@@ -361,31 +362,72 @@ def test_response_noise_and_resampling_of_each_sample():
     still = {**REST, "label_jitter": 0.0}
     # At rest every response is undone by its inverse; in motion bright parts win by
     # an exponent of the sample's own.
-    curved, _ = numpy_of(synthesize_motion_blur(sharp, 0, gamma_spread=0.4, **still))
+    curved, _ = numpy_of(blurred(sharp, 0, gamma_spread=0.4, **still))
     np.testing.assert_allclose(curved, sharp, atol=0.51 / 255)
     moving = {**still, "max_path": 12.0}
     curved, _, frames = numpy_of(
-        synthesize_motion_blur(sharp, 0, gamma_spread=0.4, return_frames=True, **moving)
+        blurred(sharp, 0, gamma_spread=0.4, return_frames=True, **moving)
     )
     gamma = 2.2 * (0.6 + 0.8 * np.array(seeded.uniform(np.arange(16), 1, 37)))
     gamma = gamma[:, :, None, None]
     expected = np.mean(frames ** gamma[:, None], axis=1) ** (1 / gamma)
     np.testing.assert_allclose(curved, expected, atol=0.51 / 255)
 
-    noisy, _ = numpy_of(synthesize_motion_blur(sharp, 0, max_late_noise=0.08, **still))
+    noisy, _ = numpy_of(blurred(sharp, 0, max_late_noise=0.08, **still))
     promised = 0.08 * np.array(seeded.uniform(np.arange(16), 1, 39))[:, 0] ** 2
     found = (noisy - sharp).std(axis=(1, 2, 3))
     visible = promised > 2 / 255
     assert visible.sum() >= 4
     np.testing.assert_allclose(found[visible], promised[visible], rtol=0.06)
 
-    soft, _ = numpy_of(synthesize_motion_blur(sharp, 0, min_resampling=0.5, **still))
+    soft, _ = numpy_of(blurred(sharp, 0, min_resampling=0.5, **still))
     changed = np.any(np.rint(255 * soft) != np.rint(255 * sharp), axis=(1, 2, 3))
     u = np.array(seeded.uniform(np.arange(16), 2, 38))
     np.testing.assert_array_equal(changed, u[:, 0] < 0.5)
     step = np.abs(np.diff(soft, axis=2)).mean(axis=(1, 2, 3))
     before = np.abs(np.diff(sharp, axis=2)).mean(axis=(1, 2, 3))
     assert np.all(step[changed] < before[changed])
+
+
+# Known numbers.
+
+EVERYTHING = {
+    "max_path": 12.0, "max_rotation": 2.0, "label_jitter": 0.2, "num_frames": 7,
+    "gamma": 2.4, "max_noise": 0.03, "max_highlight": 4.0, "jpeg_quality": (40, 90),
+    "max_zoom": 0.05, "path_exponent": 1.5, "still_share": 0.2, "max_objects": 2,
+    "max_lights": 3, "max_defocus": 2.0, "gamma_spread": 0.2, "max_late_noise": 0.02,
+    "min_resampling": 0.6,
+}  # fmt: skip
+
+
+# Settings, seed, and the levels of three pixels of the blurry images and the labels.
+KNOWN = [
+    (
+        {},
+        0,
+        [
+            [[183, 153, 170], [172, 146, 178], [240, 126, 158]],
+            [[255, 36, 73], [255, 36, 73], [255, 36, 73]],
+        ],
+    ),
+    (
+        EVERYTHING,
+        7,
+        [
+            [[189, 145, 175], [255, 139, 157], [100, 75, 78]],
+            [[250, 119, 156], [255, 80, 110], [159, 31, 42]],
+        ],
+    ),
+]
+
+
+@pytest.mark.parametrize("settings, seed, expected", KNOWN)
+def test_known_levels(settings, seed, expected):
+    levels = np.arange(3 * 24 * 32 * 3).reshape(3, 24, 32, 3) * 37 % 256
+    sharp = np.float32(levels) / 255
+    images = numpy_of(blurred(sharp, seed, **settings))
+    found = [np.rint(255 * image[:, 11, 17]) for image in images]
+    np.testing.assert_allclose(found, expected, atol=1.01)  # of 255
 
 
 # Seeds.
@@ -398,15 +440,13 @@ def test_a_sample_does_not_depend_on_its_batch():
         "max_lights": 2, "max_defocus": 2.0, "gamma_spread": 0.2,
         "max_late_noise": 0.01, "min_resampling": 0.6, "still_share": 0.1,
     }  # fmt: skip
-    together = numpy_of(synthesize_motion_blur(sharp, np.arange(4) + 9, **everything))
-    others = numpy_of(
-        synthesize_motion_blur(sharp[[2, 0]], np.array([11, 50]), **everything)
-    )
+    together = numpy_of(blurred(sharp, np.arange(4) + 9, **everything))
+    others = numpy_of(blurred(sharp[[2, 0]], np.array([11, 50]), **everything))
     np.testing.assert_allclose(others[0][0], together[0][2], atol=1.01 / 255)
     assert np.mean(others[0][0] != together[0][2]) < 0.001
     assert np.any(others[0][1] != together[0][0])
     for seed in (9, np.int64(9)):
-        again = numpy_of(synthesize_motion_blur(sharp, seed, **everything))
+        again = numpy_of(blurred(sharp, seed, **everything))
         for a, b in zip(again, together):
             np.testing.assert_array_equal(a, b)
 
@@ -417,14 +457,37 @@ def test_inside_a_dataset():
 
     sharp, seeds = photos(4), np.arange(4, dtype="int32")
     settings = {"jpeg_quality": (40, 90), "max_path": 8.0, "margin": 8}
-    expected = numpy_of(synthesize_motion_blur(sharp, seeds, **settings))
+    expected = numpy_of(blurred(sharp, seeds, **settings))
     dataset = tf.data.Dataset.from_tensor_slices((sharp, seeds)).batch(2)
-    dataset = dataset.map(lambda x, s: synthesize_motion_blur(x, s, **settings))
+    dataset = dataset.map(lambda x, s: blurred(x, s, **settings))
     found = [np.concatenate(parts) for parts in zip(*dataset.as_numpy_iterator())]
     np.testing.assert_array_equal(found[1], expected[1])
     # Graphs round differently; rarely does it reach the next of 255 levels.
     np.testing.assert_allclose(found[0], expected[0], atol=8 / 255)
     assert np.mean(np.abs(found[0] - expected[0]) > 1e-6) < 0.01
+
+
+# Settings.
+
+
+@keras.saving.register_keras_serializable(package="test_synthesis")
+def squared(x):
+    return x**2
+
+
+@keras.saving.register_keras_serializable(package="test_synthesis")
+def root(x):
+    return x**0.5
+
+
+@pytest.mark.parametrize(
+    "blur",
+    [MotionBlur(), MotionBlur(**EVERYTHING), MotionBlur(9, gamma=(squared, root))],
+)
+def test_settings_can_be_saved(blur):
+    text = json.dumps(keras.saving.serialize_keras_object(blur))
+    assert keras.saving.deserialize_keras_object(json.loads(text)) == blur
+    assert set(blur.get_config()) == {f.name for f in dataclasses.fields(MotionBlur)}
 
 
 # Wrong arguments.
@@ -433,16 +496,17 @@ def test_inside_a_dataset():
 @pytest.mark.parametrize(
     "name, value",
     [
+        *[("max_path", -1), ("max_path", float("inf"))],
         *[("label_jitter", -0.1), ("label_jitter", 0.6), ("still_share", 1.1)],
         *[("max_defocus", 3.5), ("gamma_spread", -0.1), ("min_resampling", 0.0)],
     ],
 )
 def test_out_of_range(name, value):
     with pytest.raises(ValueError, match=f"Received: {name}={value}"):
-        synthesize_motion_blur(photos(), 0, **{name: value})
+        blurred(photos(), 0, **{name: value})
 
 
 @pytest.mark.parametrize("margin", [-1, 24, 100])
 def test_margin_out_of_range(margin):
     with pytest.raises(ValueError, match=f"Received: margin={margin}, sharp.shape="):
-        synthesize_motion_blur(photos(), 0, margin=margin)
+        blurred(photos(), 0, margin=margin)

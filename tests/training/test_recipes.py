@@ -1,3 +1,4 @@
+import inspect
 import json
 import re
 from pathlib import Path
@@ -8,10 +9,15 @@ import pytest
 import yaml
 from PIL import Image
 
-from keras_mhdeblur import from_preset
+from keras_mhdeblur import data, from_preset, losses, networks
+from keras_mhdeblur.data import MotionBlur, Patches
+from keras_mhdeblur.deblurrer import Deblurrer
+from keras_mhdeblur.experimental.dead_heads import DeadHeadReset
 from keras_mhdeblur.presets.saving import save_to_preset
 from keras_mhdeblur.presets.zoo import builtin_presets
 from keras_mhdeblur.training import recipes
+from keras_mhdeblur.training.recipes import build, schema
+from keras_mhdeblur.training.schedules import WarmupHoldCosine
 
 TINY = yaml.safe_load((Path(__file__).parent / "tiny_recipe.yaml").read_text())
 
@@ -32,7 +38,7 @@ def test_blur_on_the_device(recipe_file):
 
     assert recipes.build_model(load("data.on_device=false")).synthesis is None
     blur = recipes.build_model(load("data.on_device=true")).synthesis
-    assert blur.max_path == 6.0 and blur.settings == {"num_frames": 4}
+    assert blur == MotionBlur(6.0, num_frames=4)
     with pytest.raises(ValueError, match="true or false. Received: on_device=1"):
         load("data.on_device=1")
     with pytest.raises(ValueError, match="is for synthesized_folder. Received: name="):
@@ -198,7 +204,7 @@ def test_what_the_training_gives_is_not_in_the_data_section(recipe_file, name):
 def test_missing_entries_are_named_with_their_section(recipe_file):
     with pytest.raises(ValueError, match="learning_rate has missing entries: peak"):
         recipes.load_recipe(recipe_file, ["learning_rate={}"])
-    with pytest.raises(ValueError, match="data has missing entries: photo_dir"):
+    with pytest.raises(ValueError, match="`folders` must have photo_dir .*folders={}"):
         recipes.build_dataset(TINY, {})
 
 
@@ -236,6 +242,52 @@ def test_metrics_are_a_list(recipe_file):
 def test_values_that_contradict_each_other(recipe_file, setting, received):
     with pytest.raises(ValueError, match=re.escape(f"Received: {received}")):
         recipes.load_recipe(recipe_file, [setting])
+
+
+def arguments(function, *others):
+    """Names of the public arguments of a function or class, but for `others`."""
+    names = inspect.signature(function).parameters
+    others = {*others, "kwargs", "name", "trainable", "_share_layers_of"}
+    return {name for name in names if name not in others}
+
+
+def entries(section):
+    return {*section.numbers, *section.others}
+
+
+@pytest.mark.parametrize("name", networks.__all__)
+def test_entries_of_the_networks_are_their_arguments(name):
+    assert entries(schema.NETWORKS[name]) == arguments(getattr(networks, name))
+
+
+def test_entries_are_arguments_of_what_they_are_for():
+    for name, section in schema.LOSSES.items():
+        assert entries(section) == arguments(getattr(losses, name))
+    assert {*build.ASSIGNMENT} == arguments(losses.HypothesisLoss, "base", "combine")
+    expected = {
+        "model": arguments(Deblurrer, "network"),
+        "learning_rate": arguments(WarmupHoldCosine, "total_steps"),
+        "dead_head_reset": arguments(DeadHeadReset),
+    }
+    assert {
+        name: entries(section) for name, section in schema.PLAIN.items()
+    } == expected
+    patches = arguments(Patches, "seed", "stream_from") | {"on_device"}
+    blur = arguments(MotionBlur)
+    assert entries(schema.DATA["paired_folder"]) == patches
+    assert entries(schema.DATA["synthesized_folder"]) == patches | blur
+    assert entries(schema.DATA["prepared_folder"]) == patches - {"crops_per_image"}
+    benchmark = arguments(data.benchmark, "root", "allow_partial")
+    found = entries(schema.DATA["benchmark_folder"])
+    assert found == patches | benchmark | {"benchmark_name"}
+
+
+@pytest.mark.parametrize("name", schema.OPTIMIZERS)
+def test_entries_of_the_optimizers_are_their_arguments(name):
+    usual = arguments(keras.optimizers.AdamW, "learning_rate", "amsgrad")
+    more = {"Muon": {"momentum"}, "AdamW": {"amsgrad"}}.get(name, set())
+    expected = (usual | more) - {"gradient_accumulation_steps"}
+    assert entries(schema.OPTIMIZERS[name]) == expected
 
 
 def test_the_recipes_of_the_zoo_are_right():

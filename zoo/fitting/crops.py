@@ -14,6 +14,7 @@ Pictures are 8 bits, as photos are: blurry and sharp, 256x256 but for "reds_quar
 """
 
 import argparse
+import dataclasses
 import io
 from pathlib import Path
 
@@ -23,27 +24,26 @@ from PIL import Image
 from keras_mhdeblur import data
 
 SIZE = 256
-SHAKE = {
-    "num_frames": 24,
-    "max_path": 40.0,
-    "path_exponent": 1.5,
-    "max_rotation": 1.0,
-    "max_noise": 0.02,
-    "gamma_spread": 0.15,
-    "jpeg_quality": (60, 95),
-    "max_lights": 4,
-    "margin": 48,
-}
+SHAKE = data.MotionBlur(
+    40.0,
+    num_frames=24,
+    path_exponent=1.5,
+    max_rotation=1.0,
+    max_noise=0.02,
+    gamma_spread=0.15,
+    jpeg_quality=(60, 95),
+    max_lights=4,
+)
 # What photos of all sorts have: noise, objects, defocus, lost resolution, or no blur.
-VARIED = {
-    **SHAKE,
-    "max_noise": 0.04,
-    "max_late_noise": 0.02,
-    "max_objects": 2,
-    "max_defocus": 2.0,
-    "min_resampling": 0.5,
-    "still_share": 0.25,
-}
+VARIED = dataclasses.replace(
+    SHAKE,
+    max_noise=0.04,
+    max_late_noise=0.02,
+    max_objects=2,
+    max_defocus=2.0,
+    min_resampling=0.5,
+    still_share=0.25,
+)
 
 
 def photo(path):
@@ -95,16 +95,16 @@ def of_photos(paths, random, per_photo=1):
             yield pixels[place]
 
 
-def shaken(patches, seed, label_jitter=0.0, settings=SHAKE):
+def shaken(patches, seed, label_jitter=0.0, blur=SHAKE):
     """Camera shake by `data.synthesize_motion_blur`."""
     for index, patch in enumerate(patches):
-        blur, label = data.synthesize_motion_blur(
+        blurry, label = data.synthesize_motion_blur(
             patch[None].astype("float32") / 255,
             seed + index,
-            label_jitter=label_jitter,
-            **settings,
+            dataclasses.replace(blur, label_jitter=label_jitter),
+            margin=48,
         )
-        yield as_bytes(blur[0]), as_bytes(label[0])
+        yield as_bytes(blurry[0]), as_bytes(label[0])
 
 
 def not_blurred(patches, random):
@@ -175,7 +175,7 @@ def all_crops(folder):
             of_photos(choose[::2], random(14)), random(15)
         ),
         ("choose", "varied"): shaken(
-            of_photos(choose, random(31), 6), 5000, settings=VARIED
+            of_photos(choose, random(31), 6), 5000, blur=VARIED
         ),
         ("report", "reds_quarter"): (
             pair
