@@ -405,7 +405,7 @@ class Deblurrer(_Trainer):
                 reduction=loss.reduction,
                 dtype=loss.dtype,
             )
-        elif loss.assignment == "annealed":
+        else:
             loss = loss.at_step(self.current_step())
         total = loss(y, y_pred, sample_weight)
         return sum(self.losses, total)

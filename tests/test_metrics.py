@@ -3,7 +3,6 @@ import numpy as np
 import pytest
 
 from keras_mhdeblur import metrics
-from keras_mhdeblur.experimental import winner_metrics
 
 
 def images(file, heads="heads"):
@@ -111,28 +110,6 @@ def test_sample_weight():
     np.testing.assert_allclose(metric.result(), 25, rtol=1e-5)
 
 
-def test_predicted_winners():
-    # Errors, probabilities: right, right, wrong by 10 dB, wrong by 20 dB.
-    errors = [[1e-3, 1e-1], [1e-2, 1e-3], [1e-2, 1e-1], [1e-1, 1e-3]]
-    probabilities = [[0.9, 0.1], [0.1, 0.9], [0.3, 0.7], [0.7, 0.3]]
-    expected = {
-        winner_metrics.WinnerAccuracy(): 0.5,
-        winner_metrics.MajorityAccuracy(): 0.5,
-        winner_metrics.CalibrationError(): 0.5 * 0.1 + 0.5 * 0.7,
-        winner_metrics.SelectionRegret(): (0 + 0 + 10 + 20) / 4,
-    }
-    errors, logits = np.array(errors), np.log(probabilities)
-    for metric, value in expected.items():
-        # As of blocks, and in two batches.
-        metric.update_state(
-            errors[:2].reshape(1, 2, 1, 2), logits[:2].reshape(1, 2, 1, 2)
-        )
-        metric.update_state(
-            errors[2:].reshape(2, 1, 1, 2), logits[2:].reshape(2, 1, 1, 2)
-        )
-        np.testing.assert_allclose(metric.result(), value, rtol=1e-5)
-
-
 def test_config_round_trip():
     metric = metrics.HeadUsage(num_hypotheses=3, dtype="float64")
     copy = keras.saving.deserialize_keras_object(
@@ -150,10 +127,6 @@ def test_config_round_trip():
         ("PSNRMean", 0),
         ("PSNRPerHead", {}),
         ("HeadUsage", {}),
-        ("WinnerAccuracy", 0),
-        ("MajorityAccuracy", 0),
-        ("CalibrationError", 0),
-        ("SelectionRegret", 0),
     ],
 )
 def test_result_before_the_first_update(name, result):

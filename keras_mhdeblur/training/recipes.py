@@ -9,7 +9,6 @@ import yaml
 
 from keras_mhdeblur import data, losses, metrics, networks
 from keras_mhdeblur.deblurrer import Deblurrer
-from keras_mhdeblur.experimental.dead_heads import DeadHeadReset
 from keras_mhdeblur.training.optimizers import Muon, TorchAdamW
 from keras_mhdeblur.training.schedules import WarmupHoldCosine
 from keras_mhdeblur.utils.spelling import did_you_mean
@@ -46,13 +45,7 @@ _LOSSES = {
     )
 }
 # Entries of the section loss that are about the hypotheses.
-_ASSIGNMENT = (
-    "relaxation",
-    "assignment",
-    "annealing_steps",
-    "balance",
-    "stage_assignment",
-)
+_ASSIGNMENT = ("relaxation",)
 # Entries that are no arguments of what the section names.
 _MORE_ENTRIES = {"loss": _ASSIGNMENT, "data": ("on_device",)}
 _OPTIMIZERS = {
@@ -68,7 +61,6 @@ _SECTIONS = (
     "loss",
     "optimizer",
     "learning_rate",
-    "dead_head_reset",
 )
 _VALUES = (
     "seed",
@@ -81,7 +73,6 @@ _VALUES = (
 _OPTIONAL = (
     "model",
     "loss",
-    "dead_head_reset",
     "dtype_policy",
     "metrics",
     "progressive",
@@ -197,9 +188,6 @@ def check_recipe(recipe):
             "by updates. `batch_size` in the section data may be larger instead. "
             f"Received: gradient_accumulation_steps={accumulation}"
         )
-    _check_arguments(
-        DeadHeadReset, recipe.get("dead_head_reset", {}), "dead_head_reset"
-    )
     _check_arguments(Deblurrer, recipe.get("model", {}), "model", ("network",))
     _check_arguments(
         WarmupHoldCosine, recipe["learning_rate"], "learning_rate", ("total_steps",)
@@ -212,18 +200,7 @@ def check_recipe(recipe):
         )
     for name in recipe.get("metrics", ()):
         _chosen(_METRICS, name, "metrics")
-    if "dead_head_reset" in recipe and "HeadUsage" not in recipe.get("metrics", ()):
-        raise ValueError(
-            "The section dead_head_reset needs the metric HeadUsage. "
-            f"Received: metrics={recipe.get('metrics', [])}"
-        )
-    # Values that contradict each other.
-    loss = _hypothesis_loss(recipe, combine=True)
-    if loss.annealing_steps is not None and loss.annealing_steps > recipe["steps"]:
-        raise ValueError(
-            "`annealing_steps` must not exceed `steps`. "
-            f"Received: annealing_steps={loss.annealing_steps}"
-        )
+    _hypothesis_loss(recipe, combine=True)  # refuses values out of their range
     for stage in recipe.get("progressive", ()):
         wanted = ("steps", "patch_size", "batch_size")
         if not isinstance(stage, dict):
@@ -380,8 +357,6 @@ def evaluation_pairs(recipe, photo_dir, patch_size=256, crops_per_image=4):
 def _hypothesis_loss(recipe, combine):
     section = dict(recipe.get("loss", {"name": "PSNRLoss"}))
     settings = {key: section.pop(key) for key in _ASSIGNMENT if key in section}
-    if settings.get("assignment") == "annealed":
-        settings.setdefault("annealing_steps", max(1, round(0.4 * recipe["steps"])))
     return losses.HypothesisLoss(_image_loss(section), combine, **settings)
 
 
