@@ -362,15 +362,7 @@ class Deblurrer(_Trainer):
 
         return export_as(self, filepath, format, **options)
 
-    def train_step(self, *arguments):
-        *state, batch = arguments  # only JAX passes a state
-        return super().train_step(*state, self.blurred(batch))
-
-    def test_step(self, *arguments):
-        *state, batch = arguments
-        return super().test_step(*state, self.blurred(batch))
-
-    def blurred(self, batch):
+    def degraded(self, batch):
         """A batch for training, with the blur that `synthesis` of `compile` adds.
 
         Args:

@@ -112,7 +112,7 @@ def train(
             ]
             if panel_every:
                 panels = output / "panels"
-                pairs = map(model.blurred, dataset)
+                pairs = map(model.degraded, dataset)
                 stage_callbacks.append(PicturePanel(panels, pairs, panel_every))
             if tensorboard:
                 stage_callbacks.append(_tensorboard(output / "tensorboard"))
