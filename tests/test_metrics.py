@@ -72,8 +72,8 @@ def test_overall_single_and_per_head():
     expected = {
         metrics.PSNROverall(): (30 + 20 + 30) / 3,
         metrics.PSNRSingleHead(): (30 + 20 + 20) / 3,
-        metrics.PSNRPerHead(): {"psnr_0": 20, "psnr_1": 70 / 3},
-        metrics.HeadUsage(): {"usage_0": 1 / 3, "usage_1": 2 / 3},
+        metrics.PSNRPerHypothesis(): {"psnr_0": 20, "psnr_1": 70 / 3},
+        metrics.HypothesisUsage(): {"usage_0": 1 / 3, "usage_1": 2 / 3},
     }
     for metric, value in expected.items():
         metric.update_state(label[:2], stack[:2])
@@ -111,12 +111,24 @@ def test_sample_weight():
 
 
 def test_config_round_trip():
-    metric = metrics.HeadUsage(num_hypotheses=3, dtype="float64")
+    metric = metrics.HypothesisUsage(num_hypotheses=3, dtype="float64")
     copy = keras.saving.deserialize_keras_object(
         keras.saving.serialize_keras_object(metric)
     )
-    assert copy.num_hypotheses == 3 and copy.name == "head_usage"
+    assert copy.num_hypotheses == 3 and copy.name == "hypothesis_usage"
     assert copy.dtype == "float64"
+
+
+@pytest.mark.parametrize("former, name", [
+    ("HeadUsage", "HypothesisUsage"), ("PSNRPerHead", "PSNRPerHypothesis"),
+])  # fmt: skip
+def test_metrics_saved_under_their_former_names(former, name):
+    cls = getattr(metrics, name)
+    saved = keras.saving.serialize_keras_object(cls(num_hypotheses=3))
+    assert saved["registered_name"] == f"keras_mhdeblur>{name}"
+    saved |= {"class_name": former, "registered_name": f"keras_mhdeblur>{former}"}
+    found = keras.saving.deserialize_keras_object(saved)
+    assert type(found) is cls and found.num_hypotheses == 3
 
 
 @pytest.mark.parametrize(
@@ -125,8 +137,8 @@ def test_config_round_trip():
         ("PSNROverall", 0),
         ("PSNRSingleHead", 0),
         ("PSNRMean", 0),
-        ("PSNRPerHead", {}),
-        ("HeadUsage", {}),
+        ("PSNRPerHypothesis", {}),
+        ("HypothesisUsage", {}),
     ],
 )
 def test_result_before_the_first_update(name, result):

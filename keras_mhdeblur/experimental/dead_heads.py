@@ -21,7 +21,7 @@ class DeadHeadReset(keras.callbacks.Callback):
     Then noise is added to the convolution. This is how vector quantizers revive
     codewords (Linde, Buzo and Gray 1980).
 
-    The metrics of the model must include `metrics.HeadUsage`. While an
+    The metrics of the model must include `metrics.HypothesisUsage`. While an
     `AnnealedHypothesisLoss` is annealed, nothing is reset. The epoch's logs get
     `reset_heads`, their number: put this callback before those that write logs or
     weights, as `runs.train(callbacks=[...])` does. On several machines every one needs
@@ -34,7 +34,8 @@ class DeadHeadReset(keras.callbacks.Callback):
             copied weights.
 
     Raises:
-        ValueError: `threshold` is out of range; from `fit`, `HeadUsage` is missing.
+        ValueError: `threshold` is out of range; from `fit`, `HypothesisUsage` is not
+            among the metrics.
     """
 
     def __init__(self, threshold=0.1, noise=0.1):
@@ -49,7 +50,7 @@ class DeadHeadReset(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if "usage_0" not in logs:
             raise ValueError(
-                "`DeadHeadReset` needs `HeadUsage` among the model's metrics. "
+                "`DeadHeadReset` needs `HypothesisUsage` among the model's metrics. "
                 f"Received: logs={sorted(logs)}"
             )
         model = self.model

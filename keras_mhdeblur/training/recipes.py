@@ -28,8 +28,8 @@ _METRICS = {
         "PSNROverall",
         "PSNRSingleHead",
         "PSNRMean",
-        "PSNRPerHead",
-        "HeadUsage",
+        "PSNRPerHypothesis",
+        "HypothesisUsage",
     )
 }
 _LOSSES = {

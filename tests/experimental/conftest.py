@@ -23,7 +23,7 @@ def train(optimizer=None, loss=None, callbacks=(), steps=80, epochs=1):
     model.compile(
         optimizer or keras.optimizers.SGD(0.5),
         loss or mhd.losses.HypothesisLoss(mhd.losses.MSELoss(), combine=False),
-        [mhd.metrics.HeadUsage()],
+        [mhd.metrics.HypothesisUsage()],
     )
     y = np.tile(LABELS, (steps // epochs, 1, 1, 1))
     history = model.fit(

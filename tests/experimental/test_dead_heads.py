@@ -87,5 +87,5 @@ def test_an_epoch_whose_metrics_were_emptied_resets_nothing():
 def test_what_the_reset_needs():
     with pytest.raises(ValueError, match="Received: threshold=1.5"):
         DeadHeadReset(threshold=1.5)
-    with pytest.raises(ValueError, match="needs `HeadUsage` .*'loss'"):
+    with pytest.raises(ValueError, match="needs `HypothesisUsage` .*'loss'"):
         DeadHeadReset().on_epoch_end(0, {"loss": 1.0})

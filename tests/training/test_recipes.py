@@ -230,8 +230,8 @@ def test_wrong_stages(stages, message):
 
 
 def test_metrics_are_a_list(recipe_file):
-    with pytest.raises(ValueError, match="must be a list. .*metrics='HeadUsage'"):
-        recipes.load_recipe(recipe_file, ["metrics=HeadUsage"])
+    with pytest.raises(ValueError, match="must be a list. .*metrics='HypothesisUsage'"):
+        recipes.load_recipe(recipe_file, ["metrics=HypothesisUsage"])
 
 
 @pytest.mark.parametrize("setting, received", [
