@@ -25,6 +25,7 @@ import tensorflow as tf
 
 import keras_mhdeblur as mhd
 from keras_mhdeblur.evaluation import figures
+from keras_mhdeblur.experimental.annealing import AnnealedHypothesisLoss
 from keras_mhdeblur.training.schedules import WarmupHoldCosine
 
 # Heads, combined or not, assignment.
@@ -127,9 +128,11 @@ def trained(num_heads, combine_heads, assignment, seed, training, steps):
         # A little for the losers: with none, heads may die in the first steps, which
         # would make the number of heads an ablation of luck.
         "relaxed": {"relaxation": 0.05},
-        "annealed": {"assignment": "annealed", "annealing_steps": round(0.4 * steps)},
+        "annealed": {"annealing_steps": round(0.4 * steps)},
     }[assignment if num_heads > 1 else "hard"]
-    loss = mhd.losses.HypothesisLoss(mhd.losses.L1Loss(), combine_heads, **options)
+    annealed = "annealing_steps" in options
+    kind = AnnealedHypothesisLoss if annealed else mhd.losses.HypothesisLoss
+    loss = kind(mhd.losses.L1Loss(), combine_heads, **options)
     model.compile(optimizer, loss)
     model.fit(batches(training, seed), epochs=1, steps_per_epoch=steps, verbose=0)
     return model

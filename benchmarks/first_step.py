@@ -28,7 +28,7 @@ width, patch, batch = [*map(int, sys.argv[1:]), *(16, 128, 8)[len(sys.argv) - 1 
 model = mhd.Deblurrer(mhd.networks.NAFNet(width=width, num_heads=4))
 model.compile(
     mhd.training.TorchAdamW(1e-3, 1e-3, 0.9, 0.9, global_clipnorm=0.01, use_ema=True),
-    metrics=[mhd.metrics.PSNRMean(), mhd.metrics.HeadUsage()],
+    metrics=[mhd.metrics.PSNRMean(), mhd.metrics.HypothesisUsage()],
 )
 sharp = np.random.default_rng(0).random((8 * batch, patch, patch, 3), "float32")
 clock = Clock()

@@ -349,15 +349,7 @@ class Deblurrer(_Trainer):
             keras_options.setdefault("input_signature", [images])
         return super().export(filepath, format, **keras_options)
 
-    def train_step(self, *arguments):
-        *state, batch = arguments  # only JAX passes a state
-        return super().train_step(*state, self.blurred(batch))
-
-    def test_step(self, *arguments):
-        *state, batch = arguments
-        return super().test_step(*state, self.blurred(batch))
-
-    def blurred(self, batch):
+    def degraded(self, batch):
         """A batch for training, with the blur that `synthesis` of `compile` adds.
 
         Args:
@@ -392,7 +384,7 @@ class Deblurrer(_Trainer):
                 reduction=loss.reduction,
                 dtype=loss.dtype,
             )
-        elif loss.assignment == "annealed":
+        else:
             loss = loss.at_step(self.current_step())
         total = loss(y, y_pred, sample_weight)
         return sum(self.losses, total)

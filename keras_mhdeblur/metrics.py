@@ -240,10 +240,10 @@ class PSNRMean(HypothesisMetric):
 
 
 @keras.saving.register_keras_serializable(package="keras_mhdeblur")
-class PSNRPerHead(HypothesisMetric):
+class PSNRPerHypothesis(HypothesisMetric):
     """Mean PSNR of every hypothesis, as `psnr_0`, `psnr_1`, ..."""
 
-    def __init__(self, name="psnr_per_head", num_hypotheses=None, **kwargs):
+    def __init__(self, name="psnr_per_hypothesis", num_hypotheses=None, **kwargs):
         super().__init__(name, num_hypotheses, **kwargs)
 
     def measure(self, y_true, hypotheses):
@@ -255,14 +255,14 @@ class PSNRPerHead(HypothesisMetric):
 
 
 @keras.saving.register_keras_serializable(package="keras_mhdeblur")
-class HeadUsage(HypothesisMetric):
+class HypothesisUsage(HypothesisMetric):
     """Share of the samples for which each hypothesis has the best PSNR.
 
     Results are `usage_0`, `usage_1`, ...; they sum to one. A hypothesis that stays
     at zero is dead.
     """
 
-    def __init__(self, name="head_usage", num_hypotheses=None, **kwargs):
+    def __init__(self, name="hypothesis_usage", num_hypotheses=None, **kwargs):
         super().__init__(name, num_hypotheses, **kwargs)
 
     def measure(self, y_true, hypotheses):
@@ -273,3 +273,12 @@ class HeadUsage(HypothesisMetric):
     def result(self):
         means = self.means()
         return {f"usage_{k}": means[k] for k in range(self.num_hypotheses or 0)}
+
+
+# Models saved under the former names still load.
+keras.saving.get_custom_objects().update(
+    {
+        "keras_mhdeblur>PSNRPerHead": PSNRPerHypothesis,
+        "keras_mhdeblur>HeadUsage": HypothesisUsage,
+    }
+)

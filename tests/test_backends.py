@@ -26,15 +26,14 @@ metrics = [mhd.metrics.PSNROverall(), mhd.metrics.HeadUsage()]
 FIT_ON_JAX = (
     MODEL
     + """
+from keras_mhdeblur.experimental.annealing import AnnealedHypothesisLoss
 assert keras.backend.backend() == "jax"
 keras.utils.set_random_seed(1)
 sharp = np.random.default_rng(0).random((8, 16, 16, 3), "float32")
 blurry = 0.5 * (sharp + np.roll(sharp, 1, axis=2))
 # Keras hides the optimizer's step from the loss on JAX: without our trainer annealing
 # would not end, and the loss not be that of the best hypothesis.
-loss = mhd.losses.HypothesisLoss(
-    mhd.losses.PSNRLoss(), assignment="annealed", annealing_steps=10
-)
+loss = AnnealedHypothesisLoss(mhd.losses.PSNRLoss(), annealing_steps=10)
 optimizer = mhd.training.TorchAdamW(1e-2, global_clipnorm=0.01, use_ema=True)
 model.compile(optimizer, loss, metrics=metrics)
 history = model.fit(blurry, sharp, batch_size=4, epochs=15, verbose=0).history

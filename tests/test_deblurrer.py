@@ -20,8 +20,8 @@ def pairs(count=8, size=16):
 
 def all_metrics():
     m = mhd.metrics
-    return [m.PSNROverall(), m.PSNRSingleHead(), m.PSNRMean(), m.PSNRPerHead(),
-            m.HeadUsage()]  # fmt: skip
+    return [m.PSNROverall(), m.PSNRSingleHead(), m.PSNRMean(), m.PSNRPerHypothesis(),
+            m.HypothesisUsage()]  # fmt: skip
 
 
 def weights_of(model):
@@ -414,7 +414,7 @@ def test_two_heads_find_both_labels_and_one_finds_their_mean(probability):
         model.compile(
             keras.optimizers.Adam(5e-3),
             loss=mhd.losses.HypothesisLoss("mse", combine=False, relaxation=0.02),
-            metrics=[mhd.metrics.HeadUsage()],
+            metrics=[mhd.metrics.HypothesisUsage()],
         )
         model.fit(x, y, batch_size=32, epochs=6, verbose=0)
         return model

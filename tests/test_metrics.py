@@ -3,7 +3,6 @@ import numpy as np
 import pytest
 
 from keras_mhdeblur import metrics
-from keras_mhdeblur.experimental import winner_metrics
 
 
 def images(file, heads="heads"):
@@ -73,8 +72,8 @@ def test_overall_single_and_per_head():
     expected = {
         metrics.PSNROverall(): (30 + 20 + 30) / 3,
         metrics.PSNRSingleHead(): (30 + 20 + 20) / 3,
-        metrics.PSNRPerHead(): {"psnr_0": 20, "psnr_1": 70 / 3},
-        metrics.HeadUsage(): {"usage_0": 1 / 3, "usage_1": 2 / 3},
+        metrics.PSNRPerHypothesis(): {"psnr_0": 20, "psnr_1": 70 / 3},
+        metrics.HypothesisUsage(): {"usage_0": 1 / 3, "usage_1": 2 / 3},
     }
     for metric, value in expected.items():
         metric.update_state(label[:2], stack[:2])
@@ -111,35 +110,25 @@ def test_sample_weight():
     np.testing.assert_allclose(metric.result(), 25, rtol=1e-5)
 
 
-def test_predicted_winners():
-    # Errors, probabilities: right, right, wrong by 10 dB, wrong by 20 dB.
-    errors = [[1e-3, 1e-1], [1e-2, 1e-3], [1e-2, 1e-1], [1e-1, 1e-3]]
-    probabilities = [[0.9, 0.1], [0.1, 0.9], [0.3, 0.7], [0.7, 0.3]]
-    expected = {
-        winner_metrics.WinnerAccuracy(): 0.5,
-        winner_metrics.MajorityAccuracy(): 0.5,
-        winner_metrics.CalibrationError(): 0.5 * 0.1 + 0.5 * 0.7,
-        winner_metrics.SelectionRegret(): (0 + 0 + 10 + 20) / 4,
-    }
-    errors, logits = np.array(errors), np.log(probabilities)
-    for metric, value in expected.items():
-        # As of blocks, and in two batches.
-        metric.update_state(
-            errors[:2].reshape(1, 2, 1, 2), logits[:2].reshape(1, 2, 1, 2)
-        )
-        metric.update_state(
-            errors[2:].reshape(2, 1, 1, 2), logits[2:].reshape(2, 1, 1, 2)
-        )
-        np.testing.assert_allclose(metric.result(), value, rtol=1e-5)
-
-
 def test_config_round_trip():
-    metric = metrics.HeadUsage(num_hypotheses=3, dtype="float64")
+    metric = metrics.HypothesisUsage(num_hypotheses=3, dtype="float64")
     copy = keras.saving.deserialize_keras_object(
         keras.saving.serialize_keras_object(metric)
     )
-    assert copy.num_hypotheses == 3 and copy.name == "head_usage"
+    assert copy.num_hypotheses == 3 and copy.name == "hypothesis_usage"
     assert copy.dtype == "float64"
+
+
+@pytest.mark.parametrize("former, name", [
+    ("HeadUsage", "HypothesisUsage"), ("PSNRPerHead", "PSNRPerHypothesis"),
+])  # fmt: skip
+def test_metrics_saved_under_their_former_names(former, name):
+    cls = getattr(metrics, name)
+    saved = keras.saving.serialize_keras_object(cls(num_hypotheses=3))
+    assert saved["registered_name"] == f"keras_mhdeblur>{name}"
+    saved |= {"class_name": former, "registered_name": f"keras_mhdeblur>{former}"}
+    found = keras.saving.deserialize_keras_object(saved)
+    assert type(found) is cls and found.num_hypotheses == 3
 
 
 @pytest.mark.parametrize(
@@ -148,12 +137,8 @@ def test_config_round_trip():
         ("PSNROverall", 0),
         ("PSNRSingleHead", 0),
         ("PSNRMean", 0),
-        ("PSNRPerHead", {}),
-        ("HeadUsage", {}),
-        ("WinnerAccuracy", 0),
-        ("MajorityAccuracy", 0),
-        ("CalibrationError", 0),
-        ("SelectionRegret", 0),
+        ("PSNRPerHypothesis", {}),
+        ("HypothesisUsage", {}),
     ],
 )
 def test_result_before_the_first_update(name, result):

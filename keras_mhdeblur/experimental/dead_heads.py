@@ -1,4 +1,8 @@
-"""A callback that gives dead heads a new start."""
+"""A callback that gives dead heads a new start.
+
+No published recipe uses it: they keep heads alive with `relaxation`. A recipe whose
+heads die in spite of that brings it back.
+"""
 
 import keras
 import numpy as np
@@ -17,10 +21,11 @@ class DeadHeadReset(keras.callbacks.Callback):
     Then noise is added to the convolution. This is how vector quantizers revive
     codewords (Linde, Buzo and Gray 1980).
 
-    The metrics of the model must include `metrics.HeadUsage`. While the assignment is
-    annealed, nothing is reset. The epoch's logs get `reset_heads`, their number: put
-    this callback before those that write logs or weights. On several machines every
-    one needs it, and all do the same.
+    The metrics of the model must include `metrics.HypothesisUsage`. While an
+    `AnnealedHypothesisLoss` is annealed, nothing is reset. The epoch's logs get
+    `reset_heads`, their number: put this callback before those that write logs or
+    weights, as `runs.train(callbacks=[...])` does. On several machines every one needs
+    it, and all do the same.
 
     Args:
         threshold: share below which a head is dead, relative to the share 1 / K that
@@ -29,7 +34,8 @@ class DeadHeadReset(keras.callbacks.Callback):
             copied weights.
 
     Raises:
-        ValueError: `threshold` is out of range; from `fit`, `HeadUsage` is missing.
+        ValueError: `threshold` is out of range; from `fit`, `HypothesisUsage` is not
+            among the metrics.
     """
 
     def __init__(self, threshold=0.1, noise=0.1):
@@ -44,7 +50,7 @@ class DeadHeadReset(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if "usage_0" not in logs:
             raise ValueError(
-                "`DeadHeadReset` needs `HeadUsage` among the model's metrics. "
+                "`DeadHeadReset` needs `HypothesisUsage` among the model's metrics. "
                 f"Received: logs={sorted(logs)}"
             )
         model = self.model
@@ -52,7 +58,7 @@ class DeadHeadReset(keras.callbacks.Callback):
         usage = self._usage_of_heads(logs)
         # The sum is one, or zero where the last loss was not finite.
         dead = np.flatnonzero(usage < self.threshold / len(usage) * usage.sum())
-        if step < (model.loss.annealing_steps or 0):
+        if step < getattr(model.loss, "annealing_steps", 0):
             dead = dead[:0]
         logs["reset_heads"] = len(dead)
         # The same on every machine, and in a training that was stopped and goes on.

@@ -5,9 +5,6 @@ from keras import ops
 from keras_mhdeblur.hypotheses.pairs import pair_indices
 from keras_mhdeblur.layers import HeadCombination
 
-# Annealing ends here: colder shares are those of the winner but for rounding.
-COLDEST = 1e-3
-
 
 def pairwise_mse(errors, combine=True):
     """Mean squared error of every pair average, from the Gram matrix of the errors.
@@ -78,39 +75,3 @@ def winner(losses):
     """
     best = ops.argmin(ops.stop_gradient(losses), axis=-1)
     return ops.one_hot(best, losses.shape[-1], dtype=losses.dtype)
-
-
-def soft_winner(distances, temperature):
-    """Shares of the hypotheses in every label, larger for the nearer ones.
-
-    softmax(-d / (T mean d)), with the mean over a sample's hypotheses, so that a
-    temperature T means the same for easy and for hard samples. Source: annealed
-    multiple choice learning (arXiv 2407.15580); the division by the mean is ours.
-
-    Args:
-        distances: (B, K'), from each hypothesis to the label, not negative.
-        temperature: scalar; below 1e-3 the shares are those of `winner`.
-
-    Returns:
-        (B, K'), rows sum to one; with gradient.
-    """
-    mean = ops.mean(ops.abs(distances), axis=1, keepdims=True)
-    unit = ops.maximum(temperature, COLDEST) * mean
-    # All of a sample's distances may be zero.
-    shares = ops.softmax(-distances / ops.maximum(unit, 1e-30), axis=1)
-    return ops.where(temperature < COLDEST, winner(distances), shares)
-
-
-def imbalance(shares):
-    """Kullback-Leibler divergence of the hypotheses' usage from equal usage.
-
-    Args:
-        shares: (B, K'), rows sum to one; the usage is their mean over the batch.
-
-    Returns:
-        Scalar in nats: 0 where all are used alike, log K' where one is used alone.
-    """
-    usage = ops.mean(shares, axis=0)
-    # At zero the logarithm has no gradient.
-    logarithm = ops.log(shares.shape[1] * ops.maximum(usage, 1e-12))
-    return ops.sum(usage * logarithm)

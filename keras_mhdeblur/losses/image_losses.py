@@ -36,10 +36,6 @@ class ImageLoss(keras.losses.Loss):
         super().__init__(**kwargs)
         self.weight = weight
 
-    def distances(self, values):
-        """Values of the loss as distances to the label, which annealing compares."""
-        return values
-
     def get_config(self):
         return {**super().get_config(), "weight": self.weight}
 
@@ -107,10 +103,6 @@ class PSNRLoss(SquaredErrorLoss):
 
     def from_mse(self, mse):
         return self.weight * (10 / math.log(10)) * ops.log(mse + self.epsilon)
-
-    def distances(self, values):
-        # Decibels have no zero: those of the mean squared error are compared.
-        return ops.exp(values * math.log(10) / (10 * self.weight))
 
     def get_config(self):
         return {

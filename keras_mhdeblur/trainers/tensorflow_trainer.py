@@ -7,8 +7,10 @@ import zlib
 import keras
 import tensorflow as tf
 
+from keras_mhdeblur.trainers.base import Trainer
 
-class TensorFlowTrainer(keras.Model):
+
+class TensorFlowTrainer(Trainer):
     """A `keras.Model` whose training is that of one device under any strategy.
 
     The names of the batch sizes: the *global batch size* is what a dataset yields, or
@@ -56,7 +58,7 @@ class TensorFlowTrainer(keras.Model):
         return super().evaluate(*args, **kwargs)
 
     def train_step(self, data):
-        batch = _ReplicaBatch(data)
+        batch = _ReplicaBatch(self.degraded(data))
         share = batch.share_of_global_batch()
         with tf.GradientTape() as tape:
             y_pred = self(batch.x, training=True)
@@ -77,12 +79,8 @@ class TensorFlowTrainer(keras.Model):
             self.optimizer.apply_gradients(zip(gradients, variables))
         return self._update_metrics(batch, y_pred, loss)
 
-    def current_step(self):
-        """The optimizer's iterations, for losses that change while training."""
-        return self.optimizer.iterations
-
     def test_step(self, data):
-        batch = _ReplicaBatch(data)
+        batch = _ReplicaBatch(self.degraded(data))
         y_pred = self(batch.x, training=False)
         loss = self.compute_loss(
             batch.x, batch.y, y_pred, batch.sample_weight, training=False

@@ -1,6 +1,5 @@
 """Training: what recipes are made of; `recipes` and `runs` use it."""
 
-from keras_mhdeblur.experimental.dead_heads import DeadHeadReset
 from keras_mhdeblur.training.adaptive import fit_adaptive_weights
 from keras_mhdeblur.training.fit_heads import fit_heads
 from keras_mhdeblur.training.head_statistics import HeadStatistics, head_statistics
@@ -8,7 +7,6 @@ from keras_mhdeblur.training.optimizers import Muon, TorchAdamW
 from keras_mhdeblur.training.schedules import WarmupHoldCosine
 
 __all__ = [
-    "DeadHeadReset",
     "HeadStatistics",
     "Muon",
     "TorchAdamW",

@@ -145,7 +145,7 @@ class PicturePanel(keras.callbacks.Callback):
     Rows are samples; columns are the blurry patch, its best hypothesis, the sharp
     label and the disagreement of the hypotheses (standard deviation; the brightest
     colour is 0.05). Below, the share of the epoch's samples that each hypothesis won,
-    if `HeadUsage` is among the metrics.
+    if `HypothesisUsage` is among the metrics.
 
     Args:
         folder: where epoch_NNNN.png are written, and patches.npz, with which a

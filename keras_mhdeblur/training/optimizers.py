@@ -3,37 +3,14 @@
 import keras
 from keras import ops
 
-
-class _AdamW(keras.optimizers.AdamW):
-    def update_step(self, gradient, variable, learning_rate):
-        index = self._get_variable_index(variable)
-        dtype = variable.dtype
-        gradient = ops.cast(gradient, dtype)
-        rate = ops.cast(learning_rate, dtype)
-        if self._is_matrix(variable):
-            self._matrix_step(gradient, variable, rate)
-            return
-        step = ops.cast(self.iterations + 1, dtype)
-        momentum, velocity = self._momentums[index], self._velocities[index]
-        m = momentum + (gradient - momentum) * (1 - self.beta_1)
-        v = velocity + (ops.square(gradient) - velocity) * (1 - self.beta_2)
-        self.assign(momentum, m)
-        self.assign(velocity, v)
-        m_hat = m / (1 - ops.power(self.beta_1, step))
-        root = ops.sqrt(v / (1 - ops.power(self.beta_2, step))) + self.epsilon
-        self.assign_sub(variable, rate * m_hat / root)
-
-
 if keras.backend.backend() == "tensorflow":
-    from keras_mhdeblur.training.tensorflow_optimizer import FusedAdamW
-
-    _bases = (FusedAdamW, _AdamW)
+    from keras_mhdeblur.training.tensorflow_optimizer import FusedAdamW as _AdamW
 else:
-    _bases = (_AdamW,)
+    from keras_mhdeblur.training.adamw import BiasCorrectedAdamW as _AdamW
 
 
 @keras.saving.register_keras_serializable(package="keras_mhdeblur")
-class TorchAdamW(*_bases):
+class TorchAdamW(_AdamW):
     """AdamW with PyTorch's arithmetic, for recipes that were tuned there.
 
     Each step multiplies every variable by `1 - learning_rate * weight_decay` and
@@ -79,10 +56,6 @@ class TorchAdamW(*_bases):
             **kwargs,
         )
 
-    def _is_matrix(self, variable):
-        """Whether `_matrix_step` moves the variable, see `Muon`."""
-        return False
-
 
 # Newton-Schulz coefficients and steps of Muon: singular values end between 0.7 and 1.2.
 _QUINTIC = (3.4445, -4.7750, 2.0315)
@@ -123,7 +96,7 @@ class Muon(TorchAdamW):
         super().__init__(learning_rate, weight_decay, name=name, **kwargs)
         self.momentum = momentum
 
-    def _is_matrix(self, variable):
+    def _has_own_step(self, variable):
         shape = variable.shape
         return (
             len(shape) == 4
@@ -131,7 +104,7 @@ class Muon(TorchAdamW):
             and min(shape[2:]) >= _SMALLEST_MATRIX
         )
 
-    def _matrix_step(self, gradient, variable, rate):
+    def _own_step(self, gradient, variable, rate):
         momentum = self._momentums[self._get_variable_index(variable)]
         total = self.momentum * momentum + gradient
         self.assign(momentum, total)

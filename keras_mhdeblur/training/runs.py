@@ -8,7 +8,6 @@ import time
 import keras
 
 from keras_mhdeblur import data
-from keras_mhdeblur.experimental.dead_heads import DeadHeadReset
 from keras_mhdeblur.training import recipes
 from keras_mhdeblur.training.callbacks import (
     ImagesPerSecond,
@@ -30,6 +29,7 @@ def train(
     skip_broken=False,
     panel_every=10,
     tensorboard=False,
+    callbacks=(),
     verbose="auto",
 ):
     """Trains a model, or goes on with a training that was stopped.
@@ -56,6 +56,10 @@ def train(
         skip_broken: leave out broken image files instead of raising.
         panel_every: epochs between two pictures; 0 for none.
         tensorboard: also write scalars for TensorBoard (which has to be installed).
+        callbacks: further Keras callbacks, on every machine. They run before the log
+            and the state are written, so what they add to an epoch's logs is in
+            log.csv. Their own state is not saved; a training that goes on is given
+            them anew.
         verbose: of `keras.Model.fit`.
 
     Returns:
@@ -100,20 +104,18 @@ def train(
         for stage in stages
     ]
     for stage, dataset in zip(stages, datasets):
-        callbacks = [StopOnNonFinite()]
-        if "dead_head_reset" in recipe:
-            callbacks.append(DeadHeadReset(**recipe["dead_head_reset"]))
+        stage_callbacks = [StopOnNonFinite(), *callbacks]
         if is_chief(strategy):
-            callbacks += [
+            stage_callbacks += [
                 ImagesPerSecond(stage["batch_size"]),
                 SaveEpoch(output / "log.csv", state),
             ]
             if panel_every:
                 panels = output / "panels"
-                pairs = map(model.blurred, dataset)
-                callbacks.append(PicturePanel(panels, pairs, panel_every))
+                pairs = map(model.degraded, dataset)
+                stage_callbacks.append(PicturePanel(panels, pairs, panel_every))
             if tensorboard:
-                callbacks.append(_tensorboard(output / "tensorboard"))
+                stage_callbacks.append(_tensorboard(output / "tensorboard"))
         epoch = done // per_epoch
         epochs = epoch - (done - stage["stop"]) // per_epoch
         with _without_averages(model.optimizer):
@@ -123,7 +125,7 @@ def train(
                 epochs=epochs,
                 steps_per_epoch=per_epoch,
                 shuffle=False,  # the dataset has its own order
-                callbacks=callbacks,
+                callbacks=stage_callbacks,
                 verbose=verbose,
             )
         done = epochs * per_epoch

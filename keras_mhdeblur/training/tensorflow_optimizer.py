@@ -1,10 +1,12 @@
-"""The update of `TorchAdamW` and `Muon` on TensorFlow, in few graph nodes."""
+"""The update of AdamW with PyTorch's arithmetic on TensorFlow, in few graph nodes."""
 
 import tensorflow as tf
 
+from keras_mhdeblur.training.adamw import BiasCorrectedAdamW
 
-class FusedAdamW:
-    """What they do to one variable, AdamW with TensorFlow's fused kernel.
+
+class FusedAdamW(BiasCorrectedAdamW):
+    """`BiasCorrectedAdamW` with TensorFlow's fused kernel.
 
     The graph of a training step holds the update once per variable, several hundred
     times, and building it is most of the time before the first step. So what all
@@ -46,8 +48,8 @@ class FusedAdamW:
         if self.weight_decay and self._use_weight_decay(variable):
             variable.assign(variable * shared["decay"])
         gradient = tf.cast(gradient, dtype)
-        if self._is_matrix(variable):
-            self._matrix_step(gradient, variable, shared["adam"]["lr"])
+        if self._has_own_step(variable):
+            self._own_step(gradient, variable, shared["adam"]["lr"])
         else:
             tf.raw_ops.ResourceApplyAdam(
                 var=variable.handle,

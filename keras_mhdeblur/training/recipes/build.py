@@ -5,8 +5,9 @@ import pathlib
 
 import keras
 
-from keras_mhdeblur import data, losses, metrics, networks
+from keras_mhdeblur import data, losses, metrics
 from keras_mhdeblur.deblurrer import Deblurrer
+from keras_mhdeblur.networks.registry import families
 from keras_mhdeblur.training.optimizers import Muon, TorchAdamW
 from keras_mhdeblur.training.schedules import WarmupHoldCosine
 
@@ -15,14 +16,6 @@ _OPTIMIZERS = {
     "Muon": Muon,
     "AdamW": keras.optimizers.AdamW,
 }
-# Entries of the section loss that are about the hypotheses.
-ASSIGNMENT = (
-    "relaxation",
-    "assignment",
-    "annealing_steps",
-    "balance",
-    "stage_assignment",
-)
 
 
 def build_model(recipe):
@@ -31,7 +24,7 @@ def build_model(recipe):
     usual_policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(recipe.get("dtype_policy", usual_policy))
     try:
-        network = _made(vars(networks), recipe["network"])
+        network = _made(network_classes(), recipe["network"])
         model = Deblurrer(network, **recipe.get("model", {}))
     finally:
         keras.config.set_dtype_policy(usual_policy)
@@ -46,13 +39,16 @@ def build_model(recipe):
     return model
 
 
+def network_classes():
+    """Network classes by name: those of all families that are registered by now."""
+    return {family.name: family.network for family in families()}
+
+
 def hypothesis_loss(recipe, combine=True):
     """The `HypothesisLoss` of a recipe."""
     section = dict(recipe.get("loss", {"name": "PSNRLoss"}))
-    settings = {key: section.pop(key) for key in ASSIGNMENT if key in section}
-    if settings.get("assignment") == "annealed":
-        settings.setdefault("annealing_steps", max(1, round(0.4 * recipe["steps"])))
-    return losses.HypothesisLoss(_image_loss(section), combine, **settings)
+    relaxation = section.pop("relaxation", 0.0)
+    return losses.HypothesisLoss(_image_loss(section), combine, relaxation)
 
 
 def build_dataset(recipe, folders, *, stage=None, stream_from=0, skip_broken=False):

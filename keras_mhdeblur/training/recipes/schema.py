@@ -5,7 +5,7 @@ import re
 
 import yaml
 
-from keras_mhdeblur.training.recipes.build import ASSIGNMENT, hypothesis_loss
+from keras_mhdeblur.training.recipes.build import hypothesis_loss
 from keras_mhdeblur.utils.spelling import did_you_mean
 
 
@@ -87,7 +87,13 @@ OPTIMIZERS = {
     "Muon": Entries(_ADAMW + "momentum", "use_ema"),
     "AdamW": Entries(_ADAMW, "use_ema amsgrad"),
 }
-METRICS = ("PSNROverall", "PSNRSingleHead", "PSNRMean", "PSNRPerHead", "HeadUsage")
+METRICS = (
+    "PSNROverall",
+    "PSNRSingleHead",
+    "PSNRMean",
+    "PSNRPerHypothesis",
+    "HypothesisUsage",
+)
 # Sections with a `name`, and the entries of each name.
 NAMED = {"network": NETWORKS, "data": DATA, "loss": LOSSES, "optimizer": OPTIMIZERS}
 # Sections without.
@@ -96,17 +102,13 @@ PLAIN = {
         others="combine_heads select best_pair local_statistics adaptive_weights"
     ),
     "learning_rate": Entries("peak warmup_steps decay_steps final", required="peak"),
-    "dead_head_reset": Entries("threshold noise"),
 }
 _STAGE = Entries(_SIZES + "steps", required=_SIZES + "steps")
 _REQUIRED = (
     *("network", "data", "optimizer", "learning_rate"),
     *("seed", "steps", "steps_per_epoch"),
 )
-_OPTIONAL = (
-    *("model", "loss", "dead_head_reset"),
-    *("dtype_policy", "metrics", "progressive"),
-)
+_OPTIONAL = (*("model", "loss", "dtype_policy", "metrics", "progressive"),)
 _DTYPE_POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
 # Names that people try, by section, for what stands elsewhere.
 _ELSEWHERE = {
@@ -197,17 +199,7 @@ def check_recipe(recipe):
         )
     for name in recipe.get("metrics", ()):
         _refuse_unknown(METRICS, name, "metrics")
-    if "dead_head_reset" in recipe and "HeadUsage" not in recipe.get("metrics", ()):
-        raise ValueError(
-            "The section dead_head_reset needs the metric HeadUsage. "
-            f"Received: metrics={recipe.get('metrics', [])}"
-        )
-    loss = hypothesis_loss(recipe)  # refuses values that contradict each other
-    if loss.annealing_steps is not None and loss.annealing_steps > recipe["steps"]:
-        raise ValueError(
-            "`annealing_steps` must not exceed `steps`. "
-            f"Received: annealing_steps={loss.annealing_steps}"
-        )
+    hypothesis_loss(recipe)  # refuses values out of their range
     _check_progressive(recipe)
 
 
@@ -268,8 +260,8 @@ def _check_optimizer(section):
 
 
 def _check_loss(section):
-    _check_named("loss", section, ASSIGNMENT)
-    _refuse_words(section, ("relaxation", "annealing_steps", "balance"), "loss")
+    _check_named("loss", section, ("relaxation",))
+    _refuse_words(section, ("relaxation",), "loss")
     for part in section.get("losses", ()):
         _check_named("loss", part)
 

@@ -1,75 +1,30 @@
-"""Labels of four kinds, and heads of which one is nearest to all of them."""
+"""The reset of heads that win no label."""
 
-import keras
 import numpy as np
 import pytest
 
 import keras_mhdeblur as mhd
+from keras_mhdeblur.experimental.annealing import AnnealedHypothesisLoss
 from keras_mhdeblur.experimental.dead_heads import DeadHeadReset
-from keras_mhdeblur.training.distribution import make_strategy
-
-LABELS = np.array([-2, 0, 2, 4], "float32").reshape(-1, 1, 1, 1)
-START = [0.5, 10.0, 11.0, 12.0]
 
 
-def train(optimizer=None, callbacks=(), steps=80, epochs=1, **settings):
-    """Heads after training on the labels, which the images tell nothing about."""
-    image = keras.Input((1, 1, 1))
-    heads = mhd.layers.MultiHeadOutput(len(START), 1, 1, name="heads")
-    network = keras.Model(image, heads(image, image))
-    network.num_heads = len(START)
-    heads.conv.bias.assign(START)
-    model = mhd.Deblurrer(network, combine_heads=False)
-    model.compile(
-        optimizer or keras.optimizers.SGD(0.5),
-        mhd.losses.HypothesisLoss(mhd.losses.MSELoss(), combine=False, **settings),
-        [mhd.metrics.HeadUsage()],
-    )
-    y = np.tile(LABELS, (steps // epochs, 1, 1, 1))
-    history = model.fit(
-        np.zeros_like(y), y, batch_size=len(LABELS), epochs=epochs, shuffle=False,
-        callbacks=callbacks, verbose=0,
-    ).history  # fmt: skip
-    return heads.conv.bias.numpy(), history
-
-
-def test_hard_assignment_leaves_heads_dead():
-    heads, history = train()
-    np.testing.assert_allclose(heads, [LABELS.mean(), *START[1:]], atol=1e-4)
+def test_hard_assignment_leaves_heads_dead(toy):
+    heads, history = toy.train()
+    np.testing.assert_allclose(heads, [toy.labels.mean(), *toy.start[1:]], atol=1e-4)
     assert [history[f"usage_{k}"][0] for k in range(4)] == [1, 0, 0, 0]
 
 
-def test_annealing_leaves_none():
-    heads, _ = train(assignment="annealed", annealing_steps=60)
-    np.testing.assert_allclose(np.sort(heads), LABELS.ravel(), atol=0.01)
-
-
-def test_the_temperature_follows_the_steps_of_the_optimizer():
-    settings = {"assignment": "annealed", "annealing_steps": 20}
-    expected, _ = train(steps=10, **settings)
-    # Every second batch is a step.
-    accumulating = keras.optimizers.SGD(0.5, gradient_accumulation_steps=2)
-    heads, _ = train(accumulating, steps=20, **settings)
-    np.testing.assert_allclose(heads, expected, rtol=1e-5)
-    with make_strategy("mirrored").scope():
-        heads, _ = train(steps=10, **settings)
-    np.testing.assert_allclose(heads, expected, rtol=1e-5)
-
-
-def test_reset_revives_dead_heads():
-    heads, history = train(callbacks=[DeadHeadReset()], epochs=8)
-    np.testing.assert_allclose(np.sort(heads), LABELS.ravel(), atol=0.01)
+def test_reset_revives_dead_heads(toy):
+    heads, history = toy.train(callbacks=[DeadHeadReset()], epochs=8)
+    np.testing.assert_allclose(np.sort(heads), toy.labels, atol=0.01)
     assert history["reset_heads"][0] == 3 and history["reset_heads"][-1] == 0
 
 
-def test_nothing_is_reset_while_annealing():
-    _, history = train(
-        callbacks=[DeadHeadReset()],
-        epochs=2,
-        steps=4,
-        assignment="annealed",
-        annealing_steps=4,
+def test_nothing_is_reset_while_annealing(toy):
+    loss = AnnealedHypothesisLoss(
+        mhd.losses.MSELoss(), combine=False, annealing_steps=4
     )
+    _, history = toy.train(loss=loss, callbacks=[DeadHeadReset()], epochs=2, steps=4)
     assert history["reset_heads"][0] == 0 < history["reset_heads"][1]
 
 
@@ -132,5 +87,5 @@ def test_an_epoch_whose_metrics_were_emptied_resets_nothing():
 def test_what_the_reset_needs():
     with pytest.raises(ValueError, match="Received: threshold=1.5"):
         DeadHeadReset(threshold=1.5)
-    with pytest.raises(ValueError, match="needs `HeadUsage` .*'loss'"):
+    with pytest.raises(ValueError, match="needs `HypothesisUsage` .*'loss'"):
         DeadHeadReset().on_epoch_end(0, {"loss": 1.0})
