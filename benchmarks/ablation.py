@@ -1,4 +1,4 @@
-"""How many heads, combined or not: the paper's ablation (arXiv 2208.13029) in small.
+"""The paper's ablation (arXiv 2208.13029) in small: number of heads, combined or not.
 
 python benchmarks/ablation.py SHARP_PHOTOS HELD_OUT_PHOTOS [--output zoo/ablation]
     [--seeds 0 1 2] [--steps 2000]

@@ -1,4 +1,4 @@
-"""How long the blur of pairs is, in pixels: what a training set must reach.
+"""Length of the blur of pairs in pixels, which a training set must reach.
 
 python benchmarks/blur_lengths.py NAME=BLUR_FOLDER:SHARP_FOLDER... [--tile 160]
 

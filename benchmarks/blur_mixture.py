@@ -1,4 +1,4 @@
-"""Which kinds of synthesized blur help on real pairs.
+"""Comparison of kinds of synthesized blur on real pairs.
 
 python benchmarks/blur_mixture.py SHARP_PHOTOS NAME=BLUR_FOLDER:SHARP_FOLDER...
     [--steps 800] [--output zoo/nafnet_mh_c/blur_mixture.json]

@@ -1,4 +1,4 @@
-"""What the guard of `restore` does, on pairs, sharp photos and constructed images.
+"""Effect of the guard of `restore` on pairs, sharp photos and constructed images.
 
 python benchmarks/guard.py PRESET [--pairs NAME=BLUR_FOLDER:SHARP_FOLDER...]
     [--sharp FOLDER] [--blurry FOLDER]

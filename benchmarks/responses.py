@@ -1,4 +1,4 @@
-"""Which response the camera of pairs had: what power of a stored value is its light.
+"""Estimates the camera response of pairs: the exponent from stored values to light.
 
 python benchmarks/responses.py NAME=BLUR_FOLDER:SHARP_FOLDER... [--kernel 11]
     [--tile 40] [--tiles 12]

@@ -1,4 +1,4 @@
-"""What tiles change: a photo restored in tiles against the same restored at once.
+"""Difference between a photo restored in tiles and the same photo restored at once.
 
 python benchmarks/seams.py PHOTO PRESET... [--tiles 640 768] [--size 512 1280]
 

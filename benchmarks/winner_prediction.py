@@ -1,4 +1,4 @@
-"""What it is worth to predict which hypothesis is the best.
+"""Gain of a predictor of the best hypothesis.
 
 python benchmarks/winner_prediction.py PRESET SHARP_PHOTOS HELD_OUT_PHOTOS
     [--pairs NAME=BLUR_FOLDER:SHARP_FOLDER...] [--patches 4096] [--epochs 20]

@@ -1,4 +1,4 @@
-"""What several heads make of labels that are ambiguous on purpose.
+"""Several heads trained on labels that are ambiguous on purpose.
 
 python examples/label_ambiguity.py SHARP_PHOTOS HELD_OUT_PHOTOS FIGURE.png
 
@@ -113,7 +113,7 @@ def trained(blurry, frames, jitter, steps):
 
 
 def measured(model, blurry, frames, jitter):
-    """What the text above asks, over the test patches, as a dictionary."""
+    """Answers to the questions above, over the test patches, as a dictionary."""
     label = labels(frames, jitter, np.random.default_rng(3))
     blurry, frames, label = (np.float32(x) / 255 for x in (blurry, frames, label))
     heads = np.concatenate(

@@ -90,7 +90,7 @@ def in_tiles(restore_tile, image, tile_size):
 
 
 def starts(size, tile):
-    """Where tiles start along an axis: evenly, `OVERLAP` pixels shared or more."""
+    """Starts of tiles along an axis: even, with `OVERLAP` shared pixels or more."""
     count = 1 + -(-(size - tile) // (tile - OVERLAP))
     return [round(index * (size - tile) / max(count - 1, 1)) for index in range(count)]
 

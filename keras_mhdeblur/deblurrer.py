@@ -121,7 +121,7 @@ class Deblurrer(_Trainer):
 
     @property
     def select(self):
-        """How `restore` makes one image when it is not told; checked when it is set."""
+        """The default of `restore`'s argument `select`; checked when it is set."""
         return self._choice["select"]
 
     @select.setter

@@ -1,4 +1,4 @@
-"""What the commands share: errors for the user, quiet imports, presets, numbers.
+"""Shared by the commands: errors for the user, quiet imports, presets, numbers.
 
 As all modules of this package it imports the standard library only: the help and wrong
 arguments are answered at once, and a command imports the library when it runs.
@@ -23,7 +23,7 @@ DEFAULT_QUALITY = "good"
 
 
 class UsageError(Exception):
-    """What was asked for cannot be done; the message is for the user."""
+    """A request that cannot be met; the message is for the user."""
 
 
 @contextlib.contextmanager

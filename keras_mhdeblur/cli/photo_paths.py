@@ -1,4 +1,4 @@
-"""Which photos a command works on, and the names of what it writes."""
+"""The photos that a command works on, and the names of the files it writes."""
 
 import glob
 import os

@@ -233,7 +233,7 @@ def _check_outputs(jobs, hypotheses):
 
 
 class _Summary:
-    """What became of the photos, for the lines at the end."""
+    """The outcome of every photo, for the lines at the end."""
 
     def __init__(self, output, photos, failures):
         self.output = output

@@ -49,7 +49,7 @@ _SAFETENSORS = {
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """What `read_checkpoint` found.
+    """The result of `read_checkpoint`.
 
     Attributes:
         state: dictionary of official names to read-only NumPy arrays.

@@ -8,7 +8,7 @@ ENTRIES = ("opt/target", "params")
 
 
 def are_flax(names):
-    """Whether names are of Flax parameters; those of PyTorch have no kernels."""
+    """True for names of Flax parameters; those of PyTorch have no kernels."""
     return any(name.endswith(("/kernel", ".kernel")) for name in names)
 
 

@@ -16,7 +16,7 @@ _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0
 
 
 def is_npz(archive):
-    """Whether a `ZipFile` is of NumPy and not of `torch.save`."""
+    """True for a `ZipFile` of NumPy, False for one of `torch.save`."""
     names = archive.namelist()
     return any(name.endswith(".npy") for name in names) and not any(
         name.endswith("data.pkl") for name in names

@@ -17,7 +17,7 @@ class CheckpointError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Storage:
-    """Where numbers lie: `count` numbers of a dtype under a key of the file."""
+    """The place of numbers: `count` numbers of a dtype under a key of the file."""
 
     key: str
     dtype: str
@@ -229,7 +229,7 @@ def _known(module, name):
 
 
 def _make(target, arguments):
-    """What a call that a pickle asks for would return, without a call of it."""
+    """The result of a call that a pickle asks for, without making the call."""
     check(
         isinstance(target, _Name) and type(arguments) is tuple, "The pickle is damaged"
     )

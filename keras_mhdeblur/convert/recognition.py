@@ -10,7 +10,7 @@ UNKNOWN_TASK = "unknown (the file does not say)"
 
 @dataclasses.dataclass(frozen=True)
 class Recognition:
-    """What a state dictionary tells about its network.
+    """Facts that a state dictionary tells about its network.
 
     Attributes:
         family: `Family` of the network.

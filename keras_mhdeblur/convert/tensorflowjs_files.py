@@ -228,7 +228,7 @@ def _constants(manifest, source):
 
 
 def _dtype_and_count(weight):
-    """How a constant is stored: the NumPy dtype and the number of values."""
+    """NumPy dtype and number of values of a stored constant."""
     name, shape, dtype = weight["name"], weight["shape"], weight["dtype"]
     check(
         type(name) is str
@@ -357,6 +357,6 @@ def _parameter(name, array, readers):
 
 
 def _contracts_last_axis(node):
-    """Whether an Einsum takes its kernel as [in, out]: "abcg,gf->abcf"."""
+    """True for an Einsum that takes its kernel as [in, out]: "abcg,gf->abcf"."""
     equation = base64.b64decode(node["attr"]["equation"]["s"]).decode("ascii")
     return bool(re.fullmatch(r"([a-z]+)([a-z]),\2([a-z])->\1\3", equation))

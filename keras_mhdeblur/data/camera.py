@@ -72,7 +72,7 @@ def object_path(seeds, times, camera, max_path, index):
 
 
 def affine_transforms(path, height, width):
-    """Where pixels of moved images come from.
+    """Source positions of the pixels of moved images.
 
     Args:
         path: (B, T, 4), as `camera_path`.

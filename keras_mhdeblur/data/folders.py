@@ -255,7 +255,7 @@ def _files_by_name(folder, name_of):
 
 
 def _pair_problem(pair, patch_size):
-    """What is wrong with a pair of files, with the name of the file, or None."""
+    """The fault of a pair of files, with the name of the file, or None."""
     for path in pair:
         problem = _problem(path, patch_size)
         if problem:
@@ -288,7 +288,7 @@ def _sound(problems, skip_broken, what):
 
 
 def _problem(path, min_size):
-    """What is wrong with an image file, with its name, or None.
+    """The fault of an image file, with its name, or None.
 
     Only files that look truncated are decoded to find out, and BMP.
     """
@@ -314,7 +314,7 @@ def _problem(path, min_size):
 
 
 def _ends_as_jpeg(path):
-    """Whether a file ends with the end marker; sound ones may have a tail behind it."""
+    """True for a file that ends with the end marker; sound ones may have a tail."""
     with open(path, "rb") as file:
         file.seek(-2, 2)
         return file.read() == b"\xff\xd9"

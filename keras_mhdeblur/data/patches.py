@@ -1,4 +1,4 @@
-"""Which patches a training sees: order of the images, origins, flips and turns.
+"""The patches of a training: order of the images, origins, flips and turns.
 
 Everything random is a function of the seed and a running number, so that a stream can
 start anywhere, and every source of the same images gives the same patches.
@@ -112,7 +112,7 @@ def check_pass(patches, batch_size):
 
 
 def drawn_patch(sample, seed, limits):
-    """Where a patch lies and how it is turned.
+    """The place of a patch, and its flip and turn.
 
     Args:
         sample: int64 running number of the patch.

@@ -1,4 +1,4 @@
-"""What is before the camera: objects, lamps and depth of field."""
+"""The scene before the camera: objects, lamps and depth of field."""
 
 import math
 
@@ -10,7 +10,7 @@ _RADIUS = 6  # of the Gaussian in pixels: two deviations of the largest allowed
 
 
 def object_mask(seeds, height, width, max_objects, index):
-    """Where an object is: a blob whose border is more or less soft.
+    """The place of an object: a blob with a more or less soft border.
 
     Args:
         seeds: (B,) integers.

@@ -144,5 +144,5 @@ class _SizeIndependent(keras.Model):
 
 
 def has_gpu():
-    """Whether Keras' backend has a GPU."""
+    """True if Keras' backend has a GPU."""
     return bool(keras.distribution.list_devices("gpu"))

@@ -22,7 +22,7 @@ _DPI = 150
 
 
 def disagreement(hypotheses):
-    """How much hypotheses differ at every pixel.
+    """Difference of the hypotheses at every pixel.
 
     Args:
         hypotheses: float (K', H, W, C).
@@ -52,7 +52,7 @@ def correlation(a, b):
 
 
 def heatmap(blurry, maps, sharp=None, names=None):
-    """Where the hypotheses disagree, below the images (Fig. 3).
+    """Maps of the hypotheses' disagreement below the images (Fig. 3).
 
     Args:
         blurry: list of images (H, W, 3) in [0, 1], one per column.
@@ -233,7 +233,7 @@ def pairs(result):
 
 
 def usage(results):
-    """How often each hypothesis is the nearest to the label.
+    """Share of the images for which each hypothesis is nearest to the label.
 
     Args:
         results: list of dictionaries as from `evaluation.evaluate`.

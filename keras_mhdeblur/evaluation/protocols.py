@@ -1,4 +1,4 @@
-"""How a score is taken: the settings that published figures differ in."""
+"""Protocols of scores: the settings that published figures differ in."""
 
 import dataclasses
 import functools
@@ -22,7 +22,7 @@ SSIM_KEYS = {"per_channel": "ssim", "3d": "ssim_3d", "luma": "ssim_luma"}
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """How a model is run and its images are compared with the label.
+    """Settings for running a model and comparing its images with the label.
 
     Images are RGB and always clipped to [0, 1], as in every official code.
 
@@ -114,7 +114,7 @@ class Protocol:
         return heads
 
     def compared(self, image):
-        """What is compared of an image (..., H, W, C)."""
+        """The part of an image (..., H, W, C) that is compared."""
         if self.crop_border:
             inside = slice(self.crop_border, -self.crop_border)
             image = image[..., inside, inside, :]

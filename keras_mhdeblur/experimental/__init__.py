@@ -1,1 +1,1 @@
-"""What no published preset uses yet; each module says what would bring it back."""
+"""Methods without a published preset; each module says what would bring it back."""

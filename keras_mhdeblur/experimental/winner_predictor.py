@@ -88,7 +88,7 @@ class WinnerPredictor(keras.Model):
         return {**self.head(features, training=training), "heads": heads}
 
     def frozen(self, images):
-        """What is not trained, and may be computed once for many epochs of `head`.
+        """The frozen part, which may be computed once for many epochs of `head`.
 
         Args:
             images: blurry images (B, H, W, C), float in [0, 1].
@@ -100,7 +100,7 @@ class WinnerPredictor(keras.Model):
         return heads, ops.stop_gradient(crop(features, images, axis=1))
 
     def squared_errors(self, heads, labels):
-        """What the winners are found by: mean squared errors of the hypotheses.
+        """Mean squared errors of the hypotheses, by which winners are found.
 
         Args:
             heads: head images (B, K, H, W, C).

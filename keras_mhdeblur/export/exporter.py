@@ -1,4 +1,4 @@
-"""What the exports to a file have in common: checks, whole files, and parity."""
+"""Shared by the exports to a file: checks, whole files, and parity."""
 
 import importlib
 import os

@@ -103,7 +103,7 @@ def output_graph(
 
 
 def image_selection(model, output):
-    """How the output "image" is chosen among the heads.
+    """The choice of the output "image" among the heads.
 
     Args:
         model: `Deblurrer`.

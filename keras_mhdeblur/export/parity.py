@@ -27,7 +27,7 @@ RUNS = 3
 
 @dataclasses.dataclass(frozen=True)
 class Bound:
-    """What an export may differ from Keras by, at every size and in every output.
+    """Bound of an export's difference from Keras, at every size and in every output.
 
     Attributes:
         max_difference: largest absolute difference of a value, or None.
@@ -38,7 +38,7 @@ class Bound:
     psnr: float | None = None
 
     def holds(self, difference):
-        """Whether a `Difference` is within it; NaN is not."""
+        """True for a `Difference` within the bound; NaN is not."""
         if self.psnr is None:
             return difference.max <= self.max_difference
         return difference.psnr >= self.psnr
@@ -55,7 +55,7 @@ EXACT = Bound(max_difference=1e-4)
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """How the values of an output differ from Keras'.
+    """Difference of an output's values from Keras'.
 
     Attributes:
         max: largest absolute difference.
@@ -100,7 +100,7 @@ class Comparison:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What an export is, and how it compares with Keras.
+    """Facts about an export, and its comparison with Keras.
 
     `str(report)` is a table for people.
 
@@ -126,7 +126,7 @@ class Report:
 
     @property
     def passed(self):
-        """Whether all differences are within the bound."""
+        """True if all differences are within the bound."""
         return all(
             self.bound.holds(difference)
             for comparison in self.comparisons
@@ -231,7 +231,7 @@ def _expected(name, heads, image, selection, model):
 
 
 def _timed(function):
-    """What a function returns, and the milliseconds a call takes after the first."""
+    """Result of a function, and milliseconds of a call after the first."""
     result, times = function(), []
     for _ in range(RUNS):
         begin = time.perf_counter()
@@ -241,7 +241,7 @@ def _timed(function):
 
 
 def comparison_images(photo, size):
-    """What exports are compared on.
+    """Images that exports are compared on.
 
     Args:
         photo: path or array (H, W, 3) of a blurry photo, None for the package's own.

@@ -1,1 +1,1 @@
-"""What K head images mean: pairs of them, and one image among the hypotheses."""
+"""Meaning of K head images: pairs of them, and one image among the hypotheses."""

@@ -20,7 +20,7 @@ FLOOR = 1e-8
 
 
 def features(heads, image, reach=REACH):
-    """What the weights are computed from.
+    """Features from which the weights are computed.
 
     Args:
         heads: head images (K, H, W, C), not clipped.

@@ -1,4 +1,4 @@
-"""Which heads combine into hypotheses."""
+"""Pairs of heads that combine into hypotheses."""
 
 import dataclasses
 import functools

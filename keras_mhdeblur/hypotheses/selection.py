@@ -12,7 +12,7 @@ from keras_mhdeblur.utils.disk_arrays import bands
 
 @dataclasses.dataclass(frozen=True)
 class HeadInfo:
-    """What a model says of its heads.
+    """Facts about a model's heads.
 
     Attributes:
         pairs: `Pairs`.

@@ -180,7 +180,7 @@ def _overshoot(blocks, low, high):
 
 
 def _has_sharp_steps(blocks, ranges):
-    """Whether steps between two pixels are of a block's range, down and across."""
+    """True for blocks with steps of their own range between two pixels, both ways."""
     down = np.abs(np.diff(blocks, axis=1)).max(axis=1).max(axis=2)
     across = np.abs(np.diff(blocks, axis=3)).max(axis=1).max(axis=2)
     high = ranges >= _STEP_RANGE / 255

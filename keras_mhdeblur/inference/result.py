@@ -15,7 +15,7 @@ from keras_mhdeblur.utils.types import PathLike, Select
 
 
 class RestoreResult:
-    """What `restore` gives.
+    """The result of `restore`.
 
     Attributes:
         image: the restored image. Of an array: an array of the same shape and dtype.
@@ -133,7 +133,7 @@ class RestoreResult:
         return self._with_images([self._photos[0].values_of(image)])
 
     def shift_map(self, hypothesis: int, reference: int, tile: int = 64) -> np.ndarray:
-        """How far one hypothesis lies off another, per tile (arXiv 2208.13029, Fig. 4).
+        """Shift between two hypotheses per tile (arXiv 2208.13029, Fig. 4).
 
         Args:
             hypothesis, reference: indices of hypotheses, as in `names`.

@@ -110,11 +110,11 @@ class MultiHeadOutput(keras.layers.Layer):
 
     @property
     def image_weights(self):
-        """How kernels make head images: (K, V, K), one view V, see `regressors`."""
+        """Weights of kernels in head images: (K, V, K), one view V, see `regressors`."""
         return np.eye(self.num_heads)[:, None]
 
     def regressors(self, features, image):
-        """What residuals are linear functions of, at every pixel.
+        """Regressors of the residuals, which are linear in them, at every pixel.
 
         The residual of head image i is the sum over views v and heads k of
         `image_weights[i, v, k] * views[v] @ parameters[k]`, with the parameters of

@@ -28,7 +28,7 @@ def static_shapes():
 
 
 def static_shapes_wanted():
-    """Whether the call is inside `static_shapes`."""
+    """True inside `static_shapes`."""
     return _WANTED.get()
 
 

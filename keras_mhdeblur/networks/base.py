@@ -1,4 +1,4 @@
-"""What all networks share: local statistics, folded heads, further heads."""
+"""Base of the networks: local statistics, folded heads, further heads."""
 
 import numbers
 

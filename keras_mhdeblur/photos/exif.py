@@ -73,7 +73,7 @@ def _cut(block):
 
 
 def kept_tags(exif):
-    """What is kept of a PIL `Exif` and can be written, a dict; so are nested ones."""
+    """The tags of a PIL `Exif` that are kept and can be written, as nested dicts."""
 
     def tags_of(tags, group=None):
         result = {}

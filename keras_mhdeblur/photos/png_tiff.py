@@ -65,7 +65,7 @@ def read_sixteen_bits(image, file):
 
 
 def stored_mode(image):
-    """How a file stores its pixels, in Pillow's words: "RGB;16L"; "" if unclear."""
+    """Storage of a file's pixels in Pillow's words, "RGB;16L"; "" if unclear."""
     if image.format not in ("PNG", "TIFF") or not image.tile:
         return ""
     args = image.tile[0].args

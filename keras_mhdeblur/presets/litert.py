@@ -31,7 +31,7 @@ _MEMORY = 1.5
 
 
 def litert_installed():
-    """Whether the LiteRT runtime is installed."""
+    """True if the LiteRT runtime is installed."""
     return importlib.util.find_spec("ai_edge_litert") is not None
 
 

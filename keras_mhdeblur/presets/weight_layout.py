@@ -24,7 +24,7 @@ def layout_of_model(model):
 
 
 def difference(expected, found):
-    """How two layouts differ, in words, or None."""
+    """The first difference of two layouts in words, or None."""
     for path, (shape, layer) in expected.items():
         if path not in found:
             return f"lacks {path} of layer {layer!r}"

@@ -1,4 +1,4 @@
-"""Where presets are: those that come with the package, and any other."""
+"""Places of presets: those that come with the package, and any other."""
 
 import os
 from pathlib import Path

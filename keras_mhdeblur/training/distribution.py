@@ -96,7 +96,7 @@ def num_replicas(strategy):
 
 
 def per_replica_batch_size(strategy, global_batch_size):
-    """What each replica gets of every global batch.
+    """Samples of each replica in every global batch.
 
     Args:
         strategy: of `make_strategy`.
@@ -118,7 +118,7 @@ def per_replica_batch_size(strategy, global_batch_size):
 
 
 def is_chief(strategy):
-    """Whether this process is the one that writes files: worker 0, or the only one.
+    """True in the process that writes files: worker 0, or the only one.
 
     Give callbacks that write files, like `keras.callbacks.ModelCheckpoint`, to `fit`
     on the chief alone, and those that change the training, like

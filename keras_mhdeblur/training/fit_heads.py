@@ -148,7 +148,7 @@ def _check(model, num_heads, ridge, mean_weight, hold_first, restarts):
 
 
 class Objective:
-    """What `fit_heads` minimises, as a function of the heads' changes (K, P, C).
+    """The objective of `fit_heads`, a function of the heads' changes (K, P, C).
 
     Args:
         statistics: `HeadStatistics`.

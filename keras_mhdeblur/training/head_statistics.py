@@ -1,4 +1,4 @@
-"""What a trained network's trunk makes of crops, as far as its heads' errors need it.
+"""Sums over the trunk's features of crops that tell the errors of any heads.
 
 Head images are linear in the kernels of the last convolution, so that squared errors
 are quadratic in them: the products of the convolution's input windows with each other
@@ -74,7 +74,7 @@ class HeadStatistics:
         return self.errors_of_forms(*self.forms(changes), weights)
 
     def forms(self, changes):
-        """What squared errors depend on changes by.
+        """Quadratic forms of the squared errors in the changes.
 
         Args:
             changes: (K, P, C), heads minus `reference`.
@@ -205,7 +205,7 @@ def head_statistics(model, data, crops=1024):
 
 
 def hypothesis_weights(network, combine_heads):
-    """How the kernels of K heads make the residuals of hypotheses.
+    """Weights of the kernels of K heads in the residuals of hypotheses.
 
     Args:
         network: `RestorationNetwork`.

@@ -148,7 +148,7 @@ def _without_averages(optimizer):
 
 
 def rehearse(recipe, folders, *, skip_broken=False, steps=3):
-    """What a training would be: its plan, and a few steps on its data to measure.
+    """Rehearsal of a training: its plan, and a few measured steps on its data.
 
     Args:
         recipe: dictionary as from `recipes.load_recipe`.

@@ -1,4 +1,4 @@
-"""What is larger than memory: arrays in temporary files, images some rows at a time."""
+"""Arrays larger than memory: in temporary files, and some rows at a time."""
 
 import errno
 import math
@@ -68,7 +68,7 @@ def _reserve(file, size):
 
 
 def on_disk(array):
-    """Whether an array, or what it is a view of, was made with `disk`."""
+    """True for an array, or a view of one, that was made with `disk`."""
     while isinstance(array, np.ndarray):
         array = array.base
     return isinstance(array, mmap.mmap)

@@ -295,7 +295,7 @@ class MAXIM(RestorationNetwork):
 
 
 def multiple_of(sides, bottleneck_side):
-    """What heights and widths must be multiples of, for grids and blocks to fit."""
+    """The multiple of heights and widths into which grids and blocks fit."""
     return math.lcm(
         *(side << level for level, side in enumerate(sides)), bottleneck_side << LEVELS
     )

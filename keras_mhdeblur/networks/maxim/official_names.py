@@ -73,7 +73,7 @@ def maxim_entries(network):
 
 
 def weight_entries(layer, prefix):
-    """Of a dense layer, a convolution or a token mixing."""
+    """Entries of a dense layer, a convolution or a token mixing."""
     return {
         f"{prefix}kernel": (layer.kernel, np.asarray),
         f"{prefix}bias": (layer.bias, np.asarray),
@@ -81,7 +81,7 @@ def weight_entries(layer, prefix):
 
 
 def transposed_conv_entries(conv, prefix):
-    """Of a transposed convolution, whose kernel Flax mirrors."""
+    """Entries of a transposed convolution, whose kernel Flax mirrors."""
     entries = weight_entries(conv, prefix)
     entries[f"{prefix}kernel"] = (conv.kernel, _mirrored)
     return entries
@@ -92,7 +92,7 @@ def _mirrored(kernel):
 
 
 def norm_entries(norm, prefix):
-    """Of a layer normalization."""
+    """Entries of a layer normalization."""
     return {
         f"{prefix}scale": (norm.gamma, np.asarray),
         f"{prefix}bias": (norm.beta, np.asarray),
@@ -100,7 +100,7 @@ def norm_entries(norm, prefix):
 
 
 def gated_mlp_entries(block, prefix):
-    """Of a `GatedMLP`."""
+    """Entries of a `GatedMLP`."""
     unit = f"{prefix}{block.axis.title()}GatingUnit/"
     return {
         **norm_entries(block.norm_in, f"{prefix}LayerNorm/"),
@@ -112,7 +112,7 @@ def gated_mlp_entries(block, prefix):
 
 
 def multi_axis_entries(block, prefix):
-    """Of a `MultiAxisBlock`."""
+    """Entries of a `MultiAxisBlock`."""
     return {
         **norm_entries(block.norm_in, f"{prefix}LayerNorm_in/"),
         **weight_entries(block.project_in, f"{prefix}in_project/"),
@@ -123,7 +123,7 @@ def multi_axis_entries(block, prefix):
 
 
 def gating_weights_entries(block, prefix):
-    """Of a `SpatialGatingWeights`."""
+    """Entries of a `SpatialGatingWeights`."""
     return {
         **norm_entries(block.norm_in, f"{prefix}LayerNorm_in/"),
         **weight_entries(block.project_in, f"{prefix}in_project/"),
@@ -134,7 +134,7 @@ def gating_weights_entries(block, prefix):
 
 
 def channel_attention_entries(attention, prefix):
-    """Of a `ChannelAttention`."""
+    """Entries of a `ChannelAttention`."""
     return {
         **weight_entries(attention.squeeze, f"{prefix}Conv_0/"),
         **weight_entries(attention.excite, f"{prefix}Conv_1/"),
@@ -142,7 +142,7 @@ def channel_attention_entries(attention, prefix):
 
 
 def residual_attention_entries(block, prefix):
-    """Of a `ResidualChannelAttention`."""
+    """Entries of a `ResidualChannelAttention`."""
     return {
         **norm_entries(block.norm_in, f"{prefix}LayerNorm/"),
         **weight_entries(block.conv1, f"{prefix}conv1/"),
@@ -152,7 +152,7 @@ def residual_attention_entries(block, prefix):
 
 
 def residual_dense_attention_entries(block, prefix):
-    """Of a `ResidualDenseChannelAttention`."""
+    """Entries of a `ResidualDenseChannelAttention`."""
     return {
         **norm_entries(block.norm_in, f"{prefix}LayerNorm/"),
         **weight_entries(block.dense1, f"{prefix}channel_mixing/Dense_0/"),
@@ -162,7 +162,7 @@ def residual_dense_attention_entries(block, prefix):
 
 
 def cross_gating_entries(block, prefix):
-    """Of a `CrossGating`, without the convolutions of its fusion."""
+    """Entries of a `CrossGating`, without the convolutions of its fusion."""
     entries = {
         **weight_entries(block.conv_x, f"{prefix}Conv_0/"),
         **weight_entries(block.conv_y, f"{prefix}Conv_1/"),
@@ -185,7 +185,7 @@ def cross_gating_entries(block, prefix):
 
 
 def unet_block_entries(block, prefix):
-    """Of a `UNetBlock` of an encoder."""
+    """Entries of a `UNetBlock` of an encoder."""
     entries = weight_entries(block.merge, f"{prefix}Conv_0/")
     for index, (mixer, attention) in enumerate(zip(block.mixers, block.attentions)):
         name = f"{prefix}SplitHeadMultiAxisGmlpLayer_{index}/"
@@ -200,7 +200,7 @@ def unet_block_entries(block, prefix):
 
 
 def decoder_entries(block, prefix):
-    """Of a `UNetBlock` of a decoder, without the convolutions of its fusion."""
+    """Entries of a decoder's `UNetBlock`, without the convolutions of its fusion."""
     return {
         **transposed_conv_entries(block.up, f"{prefix}ConvTranspose_0/"),
         **unet_block_entries(block, f"{prefix}UNetEncoderBlock_0/"),
@@ -208,7 +208,7 @@ def decoder_entries(block, prefix):
 
 
 def bottleneck_entries(block, prefix):
-    """Of a `Bottleneck`."""
+    """Entries of a `Bottleneck`."""
     entries = weight_entries(block.conv, f"{prefix}input_proj/")
     for index, (mixer, attention) in enumerate(zip(block.mixers, block.attentions)):
         name = f"{prefix}SplitHeadMultiAxisGmlpLayer_{index}/"
@@ -219,7 +219,7 @@ def bottleneck_entries(block, prefix):
 
 
 def supervised_attention_entries(attention, heads, prefix):
-    """Of a `SupervisedAttention` and of the heads that make its images."""
+    """Entries of a `SupervisedAttention` and of the heads that make its images."""
     return {
         **weight_entries(attention.conv, f"{prefix}Conv_0/"),
         **weight_entries(heads.conv, f"{prefix}Conv_1/"),

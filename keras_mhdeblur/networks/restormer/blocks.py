@@ -69,7 +69,7 @@ class SplitProjection(keras.layers.Layer):
 
 
 class _Branch(keras.layers.Layer):
-    """What both branches of the block have: projections first, a 1x1 convolution last.
+    """Base of both branches of the block: projections first, a 1x1 convolution last.
 
     Args:
         channels: number of channels C of input and output.

@@ -6,7 +6,7 @@ from keras_mhdeblur.layers.static_shapes import reshape
 
 
 def window_starts(size, window):
-    """Where windows start that cover an axis, and their size.
+    """Starts of the windows that cover an axis, and their size.
 
     They lie side by side from the first position on, but for the last, which ends with
     the axis: a tile that begins and ends with windows of an image has the same ones.

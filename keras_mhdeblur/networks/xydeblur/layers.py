@@ -107,11 +107,11 @@ class AxisHeadOutput(keras.layers.Layer):
 
     @property
     def image_weights(self):
-        """How kernels make head images: (2K, V, K), two views V, see `regressors`."""
+        """Weights of kernels in head images: (2K, V, K), two views V, see `regressors`."""
         return 2 * np.eye(2 * self.num_heads).reshape(-1, 2, self.num_heads)
 
     def regressors(self, features, rotated, image):
-        """What residuals are linear functions of, as in `MultiHeadOutput`.
+        """Regressors of the residuals, as in `MultiHeadOutput`.
 
         Args:
             features, rotated, image: call arguments, not symbolic.
