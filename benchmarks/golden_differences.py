@@ -26,7 +26,7 @@ for path in sorted(GOLDEN.glob("*.npz")):
     if "combinate_heads" in config["kwargs"]:
         options["combine_heads"] = config["kwargs"]["combinate_heads"]
     if family == "nafnet" and "train_size" in config["kwargs"]:
-        options["local_statistics"] = tuple(config["kwargs"]["train_size"][2:])
+        options["tlc_train_size"] = tuple(config["kwargs"]["train_size"][2:])
     model = build_model(state, recognize(state), options)
     hypotheses = np.asarray(model(np.moveaxis(file["x"], 1, -1)))
     stage = FINAL.get(family, 0)

@@ -248,7 +248,7 @@ def prepare(name, folder, engines, size):
     for engine in {engine.partition("-")[0] for engine in engines} - {"keras"}:
         path = f"{folder}/{name}{SUFFIXES[engine]}"
         mhd.export.export_as(
-            model, path, engine, output="mean", local_statistics=None, size=(size, size)
+            model, path, engine, output="mean", tlc_train_size=None, size=(size, size)
         )
     return json.dumps({"macs": count_macs(function), "parameters": parameters})
 

@@ -4,7 +4,7 @@ import argparse
 
 
 def named_pair(text):
-    """(name, [blurry folder, sharp folder]) of the text "NAME=BLUR_FOLDER:SHARP_FOLDER"."""
+    """(name, [blurry folder, sharp folder]) of "NAME=BLUR_FOLDER:SHARP_FOLDER"."""
     name, _, folders = text.partition("=")
     folders = folders.split(":")
     if not name or len(folders) != 2:

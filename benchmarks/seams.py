@@ -37,7 +37,7 @@ def main():
         for tile in options.tiles:
             levels = 255 * np.abs(restore(tile=tile).image - whole)
             print(
-                f"| {preset} | {model.local_statistics} | {tile} | "
+                f"| {preset} | {model.tlc_train_size} | {tile} | "
                 f"{levels.max():.2f} | {levels.mean():.4f} |",
                 flush=True,
             )

@@ -1,6 +1,7 @@
 """Deblurring with several hypotheses: a Keras 3 model zoo."""
 
 import importlib
+import sys
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
@@ -74,3 +75,9 @@ def __getattr__(name):
 
 def __dir__():
     return [*__all__, "__version__"]
+
+
+# Keras opens saved models whose classes have been imported. A program that has loaded
+# Keras does not wait for it again.
+if "keras" in sys.modules:
+    importlib.import_module(f"{__name__}.deblurrer")

@@ -15,6 +15,7 @@ from keras_mhdeblur.metrics import HypothesisMetric
 from keras_mhdeblur.networks.base import crop_size
 from keras_mhdeblur.presets.loading import load_preset
 from keras_mhdeblur.presets.saving import save_to_preset
+from keras_mhdeblur.utils.renamed import with_present_names
 from keras_mhdeblur.utils.types import (
     ImageLike,
     LocalStatistics,
@@ -58,7 +59,7 @@ class Deblurrer(_Trainer):
             weights, floats, one per hypothesis.
         best_pair: the pair of heads (i, j) whose average is best over a validation
             set; what `restore(select="single")` returns. The first pair by default.
-        local_statistics: size in pixels of the training crops, to pool over windows
+        tlc_train_size: size in pixels of the training crops, to pool over windows
             of 1.5 times that size at inference (TLC); None for global statistics.
             Training uses global statistics always.
         adaptive_weights: what `restore(select="adaptive")` needs, from
@@ -85,7 +86,7 @@ class Deblurrer(_Trainer):
         combine_heads: bool = True,
         select: Select = "mean",
         best_pair: Sequence[int] | None = None,
-        local_statistics: int | Sequence[int] | None = None,
+        tlc_train_size: int | Sequence[int] | None = None,
         adaptive_weights: Sequence[Sequence[float]] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -104,14 +105,14 @@ class Deblurrer(_Trainer):
             )
         self.network = network
         self.combine_heads = combination if combine_heads else False
-        self.local_statistics = local_statistics = crop_size(local_statistics)
+        self.tlc_train_size = tlc_train_size = crop_size(tlc_train_size)
         self._choice = {"select": "mean", "best_pair": None, "adaptive_weights": None}
         self.adaptive_weights = adaptive_weights
         self.best_pair = best_pair
         self.select = select
         inference_network = network
-        if local_statistics is not None:
-            inference_network = network.with_local_statistics(local_statistics)
+        if tlc_train_size is not None:
+            inference_network = network.with_local_statistics(tlc_train_size)
         # In a function, so that Keras does not track the shared layers twice.
         self._inference_network = lambda: inference_network
         self._combine = HeadCombination(
@@ -242,7 +243,7 @@ class Deblurrer(_Trainer):
                 a built-in preset's name is written "./name".
             load_weights: whether to load the weights; False gives random ones.
             overrides: arguments of the network (`num_heads=5`) or of `Deblurrer`
-                (`select="medoid"`, `local_statistics=256`) to use in place of the
+                (`select="medoid"`, `tlc_train_size=256`) to use in place of the
                 preset's. `stages` of MAXIM may be less than the preset's. Others that
                 change the weights' shapes need `load_weights=False`.
 
@@ -273,7 +274,7 @@ class Deblurrer(_Trainer):
         ] = "tf_saved_model",
         output: Output = "selected",
         *,
-        local_statistics: LocalStatistics = "model",
+        tlc_train_size: LocalStatistics = "model",
         size: Size | None = None,
         weights: str | None = None,
         representative_data: Iterable[ImageLike] | None = None,
@@ -295,7 +296,7 @@ class Deblurrer(_Trainer):
             output: "selected" (the image that `select` names), "mean", "single",
                 "adaptive", a pair of heads (i, j), a head i, "heads", "hypotheses" or
                 "all", see `export.output_graph`.
-            local_statistics: size of the training crops for TLC, None for global
+            tlc_train_size: size of the training crops for TLC, None for global
                 statistics, or "model" for the model's own.
             size: None, or the (height, width) that the input is fixed to.
             weights: of "litert": "float32" (default), "float16", "int8" or
@@ -336,7 +337,7 @@ class Deblurrer(_Trainer):
             # TensorFlow's converters take seconds to load.
             from keras_mhdeblur.export import export_as
 
-            options |= {"output": output, "local_statistics": local_statistics}
+            options |= {"output": output, "tlc_train_size": tlc_train_size}
             return export_as(self, filepath, format, **options, **keras_options)
         for name, value in options.items():
             raise ValueError(
@@ -401,7 +402,7 @@ class Deblurrer(_Trainer):
             "combine_heads": bool(self.combine_heads),
             "select": self.select,
             "best_pair": self.best_pair,
-            "local_statistics": self.local_statistics,
+            "tlc_train_size": self.tlc_train_size,
             "adaptive_weights": self.adaptive_weights,
         }
 
@@ -410,7 +411,7 @@ class Deblurrer(_Trainer):
         network = keras.saving.deserialize_keras_object(
             config["network"], custom_objects=custom_objects
         )
-        return cls(**{**config, "network": network})
+        return cls(**{**with_present_names(config), "network": network})
 
 
 def from_preset(

@@ -323,7 +323,7 @@ def test_non_finite_step_leaves_the_weights(value):
 
 
 def test_save_and_load_goes_on_training(tmp_path):
-    model = tiny(select=(1, 0), best_pair=(2, 1), local_statistics=16)
+    model = tiny(select=(1, 0), best_pair=(2, 1), tlc_train_size=16)
     x, y = pairs(4)
     model.compile(mhd.training.TorchAdamW(1e-2), metrics=[mhd.metrics.PSNROverall()])
     model.fit(x, y, verbose=0)
@@ -348,7 +348,7 @@ def test_save_and_load_goes_on_training(tmp_path):
     {"best_pair": (1, 0), "combine_heads": False},
     {"adaptive_weights": 3},
     {"adaptive_weights": np.zeros((3, 9))},
-    {"local_statistics": "abc"},
+    {"tlc_train_size": "abc"},
 ])  # fmt: skip
 def test_wrong_arguments(wrong):
     name = "adaptive_weights" if wrong == {"select": "adaptive"} else next(iter(wrong))
@@ -377,7 +377,7 @@ def tiny_loss_of_input(x, y):
 
 
 def test_local_statistics_are_used_at_inference_only():
-    model = tiny(local_statistics=16)
+    model = tiny(tlc_train_size=16)
     for weight in model.weights:
         weight.assign(0.3 * keras.random.normal(weight.shape, seed=3))
     x = np.random.default_rng(0).random((1, 32, 64, 3), "float32")

@@ -118,7 +118,7 @@ def whole_number(text):
     return int(text)
 
 
-def local_statistics(text):
+def tlc_train_size(text):
     if text == "model":
         return text
     return None if text == "none" else positive(text)

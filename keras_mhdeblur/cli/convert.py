@@ -43,7 +43,7 @@ def add_parser(commands):
         default=[],
         metavar="NAME=VALUE",
         help="what the file does not tell: combine_heads=false for heads that were "
-        "trained uncombined, local_statistics=256 for TLC as in NAFNet's published "
+        "trained uncombined, tlc_train_size=256 for TLC as in NAFNet's published "
         "GoPro scores, relu_slope of HINet; or any other argument of the network",
     )
     add(

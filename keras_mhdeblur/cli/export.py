@@ -7,11 +7,11 @@ from keras_mhdeblur.cli.common import (
     UsageError,
     add_stages_option,
     load_preset,
-    local_statistics,
     one_line,
     positive,
     printable,
     quiet_import,
+    tlc_train_size,
 )
 from keras_mhdeblur.cli.photo_paths import find_photos
 
@@ -74,8 +74,8 @@ def add_parser(commands):
         f"{CALIBRATION_PHOTOS} of them are used",
     )
     add(
-        "--local-statistics",
-        type=local_statistics,
+        "--tlc-train-size",
+        type=tlc_train_size,
         default="model",
         metavar="N|none|model",
         help="size in pixels of the training crops for TLC; none: statistics of the "
@@ -154,7 +154,7 @@ def _export(options):
                 options.output,
                 options.format,
                 output=options.kind,
-                local_statistics=options.local_statistics,
+                tlc_train_size=options.tlc_train_size,
                 **{name: value for name, value in given.items() if value is not None},
             )
         except ImageFileError as error:

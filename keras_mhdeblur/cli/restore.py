@@ -12,13 +12,13 @@ from keras_mhdeblur.cli.common import (
     add_preset_option,
     chosen_preset,
     load_preset,
-    local_statistics,
     make_output_folder,
     one_line,
     positive,
     printable,
     quiet_decoders,
     quiet_import,
+    tlc_train_size,
 )
 from keras_mhdeblur.cli.photo_paths import PHOTO_SUFFIXES, find_photos, plan_outputs
 
@@ -104,8 +104,8 @@ def add_parser(commands):
         "in temporary files (default: %(default)s)",
     )
     add(
-        "--local-statistics",
-        type=local_statistics,
+        "--tlc-train-size",
+        type=tlc_train_size,
         default="model",
         metavar="N|none|model",
         help="size in pixels of the training crops for TLC; none: statistics of the "
@@ -294,7 +294,7 @@ def _load(options):
 
 def _load_engine(options):
     preset, stages = chosen_preset(options)
-    keras_engine = {"engine": "keras", "local_statistics": options.local_statistics}
+    keras_engine = {"engine": "keras", "tlc_train_size": options.tlc_train_size}
     if options.engine == "keras":
         return load_preset(preset, stages=stages), keras_engine
 
@@ -306,7 +306,7 @@ def _load_engine(options):
         return load_preset(preset, stages=stages), keras_engine
     try:
         with quiet_import():  # LiteRT says which delegate it has created
-            model = litert.litert_from_preset(preset, options.local_statistics, stages)
+            model = litert.litert_from_preset(preset, options.tlc_train_size, stages)
     except ValueError as error:  # a damaged preset, or a damaged LiteRT file
         raise UsageError(f"--preset {preset}: {one_line(error)}") from None
     if model is not None:
@@ -320,7 +320,7 @@ def _load_engine(options):
         with quiet_import():
             from keras_mhdeblur.inference.engine_choice import choose_engine
 
-            choose_engine(model, "litert", options.local_statistics)
+            choose_engine(model, "litert", options.tlc_train_size)
     except Exception as error:
         if options.engine == "litert":
             raise UsageError(f"--engine litert: {one_line(error)}") from None

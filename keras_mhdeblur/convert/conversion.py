@@ -29,7 +29,7 @@ def from_checkpoint(path, architecture="auto", *, entry=None, **overrides):
         entry: which entry of the checkpoint holds the weights; by default the first
             of params_ema, params, state_dict, model, of opt/target, params for Flax,
             or the file itself.
-        overrides: arguments of `Deblurrer` (`local_statistics=256`) or of the network
+        overrides: arguments of `Deblurrer` (`tlc_train_size=256`) or of the network
             in place of those recognised or assumed. A checkpoint does not tell
             whether heads are combined (assumed if there are several), HINet's
             `relu_slope` (0.2) and whether statistics are local (TLC; they are not).

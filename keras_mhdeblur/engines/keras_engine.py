@@ -33,32 +33,32 @@ class KerasEngine:
     _engines = weakref.WeakKeyDictionary()
 
     @classmethod
-    def of(cls, model, local_statistics="model"):
+    def of(cls, model, tlc_train_size="model"):
         """The engine of a model.
 
         Args:
             model: `Deblurrer`.
-            local_statistics: "model": as the model has it; otherwise as the argument
+            tlc_train_size: "model": as the model has it; otherwise as the argument
                 of `Deblurrer`.
         """
         engines = cls._engines.setdefault(model, {})
-        if local_statistics in ("model", model.local_statistics):
+        if tlc_train_size in ("model", model.tlc_train_size):
             network, key = model._inference_network(), "model"
         else:
-            network, key = model.network, crop_size(local_statistics)
+            network, key = model.network, crop_size(tlc_train_size)
         if key not in engines or engines[key][0] is not network:
             if key == "model":
-                engine = cls(network, model.local_statistics)
+                engine = cls(network, model.tlc_train_size)
             else:
                 engine = cls(network.with_local_statistics(key), key)
             engines[key] = network, engine
         return engines[key][1]
 
-    def __init__(self, network, local_statistics=None):
+    def __init__(self, network, tlc_train_size=None):
         self.network = network
         self.num_heads = getattr(network, "num_head_images", 1)
         self.tile_size = getattr(network, "tile_size", None)
-        self.context = context_of(local_statistics, self.tile_size)
+        self.context = context_of(tlc_train_size, self.tile_size)
         self.bytes_per_pixel = peak_bytes_per_pixel(network)
         self.multiple = math.lcm(
             *(

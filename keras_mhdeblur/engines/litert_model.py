@@ -23,7 +23,7 @@ class LiteRTModel:
             `Deblurrer`.
         multiple, tile_size: see `KerasEngine`.
         bytes_per_pixel: peak memory that it takes.
-        local_statistics: with which it was exported.
+        tlc_train_size: with which it was exported.
 
     Raises:
         ImportError: if ai-edge-litert is not installed.
@@ -39,7 +39,7 @@ class LiteRTModel:
         multiple,
         bytes_per_pixel,
         tile_size=None,
-        local_statistics=None,
+        tlc_train_size=None,
         select="mean",
         best_pair=None,
         adaptive_weights=None,
@@ -57,7 +57,7 @@ class LiteRTModel:
         self.bytes_per_pixel = bytes_per_pixel
         self.tile_size = tile_size
         self.alignment = multiple if tile_size is None else 1
-        self.context = context_of(local_statistics, tile_size)
+        self.context = context_of(tlc_train_size, tile_size)
         self.select = to_python(select)
         self.best_pair = to_python(best_pair)
         self.adaptive_weights = to_python(adaptive_weights)

@@ -15,15 +15,15 @@ FADE = 64
 _BAND_BYTES = 8
 
 
-def context_of(local_statistics, tile_size=None):
+def context_of(tlc_train_size, tile_size=None):
     """Pixels of a tile's border that only serve the pixels further inside.
 
     Without them a seam would show: convolutions and local statistics are others where
-    an image ends. With windows of 1.5 times `local_statistics` (TLC), as many pixels
+    an image ends. With windows of 1.5 times `tlc_train_size` (TLC), as many pixels
     keep `nafnet_mh_c` in tiles within 1 of 255 levels of it at once.
 
     Args:
-        local_statistics: size of the training crops in pixels, one number or (height,
+        tlc_train_size: size of the training crops in pixels, one number or (height,
             width); None for global statistics, which differ from tile to tile anyway.
         tile_size: of the network, see `RestorationNetwork`. Where it is given, every
             pixel depends on its whole tile and no border would help: tiles share no
@@ -31,7 +31,7 @@ def context_of(local_statistics, tile_size=None):
     """
     if tile_size is not None:
         return -FADE // 4
-    return FADE if local_statistics is None else int(np.max(local_statistics))
+    return FADE if tlc_train_size is None else int(np.max(tlc_train_size))
 
 
 @dataclasses.dataclass(frozen=True)

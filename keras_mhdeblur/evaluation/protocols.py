@@ -28,7 +28,7 @@ class Protocol:
 
     Args:
         name: name, for the records.
-        local_statistics: "model": as the model has it. Otherwise the size in pixels of
+        tlc_train_size: "model": as the model has it. Otherwise the size in pixels of
             the training crops for TLC (see `NAFNet.with_local_statistics`), or None
             for global statistics.
         crop_size: None to run whole images, or the side in pixels of square crops that
@@ -48,7 +48,7 @@ class Protocol:
     """
 
     name: str
-    local_statistics: str | int | tuple | None = "model"
+    tlc_train_size: str | int | tuple | None = "model"
     crop_size: int | None = None
     pad_multiple: int | None = None
     round_to_8_bits: bool = True
@@ -80,25 +80,25 @@ class Protocol:
                 f"`ssim` must be a tuple of names out of {', '.join(SSIM_KEYS)}. "
                 f"Received: ssim={self.ssim!r}"
             )
-        local = self.local_statistics
+        local = self.tlc_train_size
         if isinstance(local, str) and local != "model":
             raise ValueError(
-                '`local_statistics` must be "model", None or a size in pixels. '
-                f"Received: local_statistics={local!r}"
+                '`tlc_train_size` must be "model", None or a size in pixels. '
+                f"Received: tlc_train_size={local!r}"
             )
 
     def of(self, model):
-        """This protocol with the model's `local_statistics` in place of "model"."""
-        if self.local_statistics != "model":
+        """This protocol with the model's `tlc_train_size` in place of "model"."""
+        if self.tlc_train_size != "model":
             return self
-        return dataclasses.replace(self, local_statistics=model.local_statistics)
+        return dataclasses.replace(self, tlc_train_size=model.tlc_train_size)
 
     def head_function(self, model):
         """Function from an image (H, W, C) to the head images (K, H, W, C)."""
         if self.as_restored:
-            engine = choose_engine(model, "auto", self.local_statistics)
+            engine = choose_engine(model, "auto", self.tlc_train_size)
             return functools.partial(head_images, engine, memory=_TILE_BYTES)
-        run = KerasEngine.of(model, self.local_statistics).heads
+        run = KerasEngine.of(model, self.tlc_train_size).heads
 
         def heads(image):
             height, width = image.shape[:2]
@@ -155,7 +155,7 @@ def get_protocol(protocol, model, benchmark=None):
 
     Args:
         protocol: "plain": images as `restore` gives them, as 8-bit files, with the
-            model's own `local_statistics` and all variants of SSIM; aligned with their
+            model's own `tlc_train_size` and all variants of SSIM; aligned with their
             labels where the benchmark is RealBlur. "paper": as the official code of
             arXiv 2208.13029 ran this kind of network on this benchmark. A `Protocol`
             is returned as it is.

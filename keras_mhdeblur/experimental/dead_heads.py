@@ -67,7 +67,7 @@ class DeadHeadReset(keras.callbacks.Callback):
             self._reset(head, usage.argmax(), len(usage), random)
 
     def _usage_of_heads(self, logs):
-        """Usage (K,) of the heads of the last convolution, from that of the hypotheses."""
+        """Usage (K,) of the last convolution's heads, from that of the hypotheses."""
         model = self.model
         usage = np.zeros(model.num_heads)
         pairs = pair_indices(model.num_heads, model.combine_heads)

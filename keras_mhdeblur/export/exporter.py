@@ -20,7 +20,7 @@ def export_file(
     path,
     output,
     *,
-    local_statistics,
+    tlc_train_size,
     size,
     photo,
     format,
@@ -37,7 +37,7 @@ def export_file(
     Args:
         model: `Deblurrer`.
         path: path of the file.
-        output, local_statistics, size: as in `output_graph`.
+        output, tlc_train_size, size: as in `output_graph`.
         photo: as in `parity.comparison_images`.
         format: name of the format.
         suffix: what the path must end in.
@@ -69,7 +69,7 @@ def export_file(
         graph = output_graph(
             model,
             output,
-            local_statistics=local_statistics,
+            tlc_train_size=tlc_train_size,
             size=size,
             batch=1 if size is not None and fix_batch else None,
         )
@@ -82,7 +82,7 @@ def export_file(
             num_bytes=sum(file.stat().st_size for file in scratch.iterdir()),
             format=format,
             output=output,
-            local_statistics=local_statistics,
+            tlc_train_size=tlc_train_size,
             size=size,
             **facts,
         )

@@ -16,7 +16,7 @@ from keras_mhdeblur.utils.types import LocalStatistics, Output, Size
 # What `output` can be besides heads and pairs of them.
 KINDS = ("selected", "mean", "single", "adaptive", "heads", "hypotheses", "all")
 INPUT_NAME = "images"
-# `local_statistics` of an export: those of the model.
+# `tlc_train_size` of an export: those of the model.
 OWN: Literal["model"] = "model"
 
 
@@ -24,7 +24,7 @@ def output_graph(
     model,
     output: Output = "selected",
     *,
-    local_statistics: LocalStatistics = OWN,
+    tlc_train_size: LocalStatistics = OWN,
     size: Size | None = None,
     batch: int | None = None,
 ) -> keras.Model:
@@ -50,7 +50,7 @@ def output_graph(
             "medoid"; "mean", "single", "adaptive", (i, j), i or a weight per
             hypothesis, as `select` of `restore`; "heads"; "hypotheses"; or "all": the
             selected image, hypotheses and uncertainty.
-        local_statistics: "model" for the model's own; None for global statistics;
+        tlc_train_size: "model" for the model's own; None for global statistics;
             or the size of the training crops in pixels, a number or (height, width),
             for TLC (see `Deblurrer`).
         size: (H, W) to which the graph is fixed, or None for any.
@@ -76,7 +76,7 @@ def output_graph(
         raise ValueError(
             f"`batch` must be None or a positive number. Received: batch={batch!r}"
         )
-    network = inference_network(model, local_statistics)
+    network = inference_network(model, tlc_train_size)
     images = keras.Input(shape, batch, "float32", name=INPUT_NAME)
 
     kind = output if isinstance(output, str) else "pair"
@@ -139,22 +139,22 @@ def image_selection(model, output):
     return selection
 
 
-def inference_network(model, local_statistics=OWN):
+def inference_network(model, tlc_train_size=OWN):
     """The network of a `Deblurrer` with the statistics that an export has.
 
     Args:
         model: `Deblurrer`.
-        local_statistics: as in `output_graph`.
+        tlc_train_size: as in `output_graph`.
 
     Returns:
         A network that shares the model's layers.
 
     Raises:
-        ValueError: if `local_statistics` is none of these.
+        ValueError: if `tlc_train_size` is none of these.
     """
-    if isinstance(local_statistics, str) and local_statistics == OWN:
+    if isinstance(tlc_train_size, str) and tlc_train_size == OWN:
         return model._inference_network()
-    return model.network.with_local_statistics(local_statistics)
+    return model.network.with_local_statistics(tlc_train_size)
 
 
 def check_size(size):

@@ -39,7 +39,7 @@ def to_litert(
     path: PathLike,
     output: Output = "selected",
     *,
-    local_statistics: LocalStatistics = OWN,
+    tlc_train_size: LocalStatistics = OWN,
     size: Size | None = None,
     weights: Literal["float32", "float16", "int8", "full_int8"] = "float32",
     representative_data: Iterable[ImageLike] | None = None,
@@ -57,7 +57,7 @@ def to_litert(
         path: path of the file, ending in .tflite.
         output: "selected", "mean", "single", "adaptive", (i, j), i, "heads",
             "hypotheses" or "all", see `output_graph`.
-        local_statistics: size of the training crops for TLC, None for global
+        tlc_train_size: size of the training crops for TLC, None for global
             statistics, "model" for the model's own, see `output_graph`.
         size: None, or (H, W) to which the input is fixed, with a batch of one, as
             some accelerators need it.
@@ -116,7 +116,7 @@ def to_litert(
         model,
         path,
         output,
-        local_statistics=local_statistics,
+        tlc_train_size=tlc_train_size,
         size=size,
         photo=photo,
         format="litert",

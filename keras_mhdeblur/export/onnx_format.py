@@ -20,7 +20,7 @@ def to_onnx(
     path: PathLike,
     output: Output = "selected",
     *,
-    local_statistics: LocalStatistics = OWN,
+    tlc_train_size: LocalStatistics = OWN,
     size: Size | None = None,
     photo: ImageLike | None = None,
 ) -> Report:
@@ -33,7 +33,7 @@ def to_onnx(
     Args:
         model: `Deblurrer`.
         path: path of the file, ending in .onnx.
-        output, local_statistics, size, photo: as in `to_litert`.
+        output, tlc_train_size, size, photo: as in `to_litert`.
 
     Returns:
         `Report` of the comparison, which is written to `path + ".json"` too.
@@ -48,7 +48,7 @@ def to_onnx(
         model,
         path,
         output,
-        local_statistics=local_statistics,
+        tlc_train_size=tlc_train_size,
         size=size,
         photo=photo,
         format="onnx",

@@ -20,7 +20,7 @@ def to_openvino(
     path: PathLike,
     output: Output = "selected",
     *,
-    local_statistics: LocalStatistics = OWN,
+    tlc_train_size: LocalStatistics = OWN,
     size: Size | None = None,
     photo: ImageLike | None = None,
 ) -> Report:
@@ -36,7 +36,7 @@ def to_openvino(
     Args:
         model: `Deblurrer`.
         path: path of the .xml file.
-        output, local_statistics, photo: as in `to_litert`.
+        output, tlc_train_size, photo: as in `to_litert`.
         size: None, or (H, W) to which the images are fixed; B stays free.
 
     Returns:
@@ -52,7 +52,7 @@ def to_openvino(
         model,
         path,
         output,
-        local_statistics=local_statistics,
+        tlc_train_size=tlc_train_size,
         size=size,
         photo=photo,
         format="openvino",

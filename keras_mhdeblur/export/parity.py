@@ -107,7 +107,7 @@ class Report:
     Attributes:
         path: the file or folder that was written.
         format: "litert", "onnx", "openvino" or "saved_model".
-        output, local_statistics, size: as they were asked for, see `output_graph`.
+        output, tlc_train_size, size: as they were asked for, see `output_graph`.
         weights: how the weights are stored, see `to_litert`.
         num_bytes: size on disk.
         bound: `Bound` of the differences.
@@ -117,7 +117,7 @@ class Report:
     path: Path
     format: str
     output: object
-    local_statistics: object
+    tlc_train_size: object
     size: tuple | None
     weights: str
     num_bytes: int
@@ -148,7 +148,7 @@ class Report:
             output = "heads " + "+".join(map(str, np.atleast_1d(output)))
         lines = [
             f"{self.path.name}: {self.format}, {output}, {size}, "
-            f"local statistics {self.local_statistics}, {self.weights}, "
+            f"local statistics {self.tlc_train_size}, {self.weights}, "
             f"{self.num_bytes / 1e6:.2f} MB"
         ]
         for comparison in self.comparisons:
@@ -164,7 +164,7 @@ class Report:
         return "\n".join([*lines, f"  {verdict} the bound: {self.bound}"])
 
 
-def compare(model, run, images, *, output, local_statistics, **facts):
+def compare(model, run, images, *, output, tlc_train_size, **facts):
     """Runs an exported model and Keras on the same images; warns where they differ.
 
     Keras' results come from the head images (or the folded ones) that `restore`
@@ -174,15 +174,15 @@ def compare(model, run, images, *, output, local_statistics, **facts):
         model: `Deblurrer`.
         run: function of `images` (1, H, W, C) to a dict of named outputs.
         images: list of (H, W, C), from `comparison_images`.
-        output, local_statistics: as in `output_graph`.
+        output, tlc_train_size: as in `output_graph`.
         facts: further arguments of `Report`.
 
     Returns:
         `Report`.
     """
-    if isinstance(local_statistics, list):
-        local_statistics = tuple(local_statistics)
-    engine = KerasEngine.of(model, local_statistics)
+    if isinstance(tlc_train_size, list):
+        tlc_train_size = tuple(tlc_train_size)
+    engine = KerasEngine.of(model, tlc_train_size)
     selection = image_selection(model, output)
     weights = None if selection is None else selection.weights
     folded = weights is not None and output != "all"
@@ -204,11 +204,11 @@ def compare(model, run, images, *, output, local_statistics, **facts):
             name: Difference.of(found[name][0], right[name]) for name in right
         }
         comparisons.append(Comparison(image.shape[:2], differences, ms, keras_ms))
-    if local_statistics == OWN:
-        local_statistics = model.local_statistics
+    if tlc_train_size == OWN:
+        tlc_train_size = model.tlc_train_size
     report = Report(
         output=output,
-        local_statistics=local_statistics,
+        tlc_train_size=tlc_train_size,
         comparisons=comparisons,
         **facts,
     )

@@ -27,7 +27,7 @@ def to_saved_model(
     path: PathLike,
     output: Output = "selected",
     *,
-    local_statistics: LocalStatistics = OWN,
+    tlc_train_size: LocalStatistics = OWN,
     version: int = 1,
     warm_up_sizes: Sequence[Size] = (),
     photo: ImageLike | None = None,
@@ -60,7 +60,7 @@ def to_saved_model(
         path: folder of the model's versions.
         output: "selected", "mean", "single", "adaptive", (i, j) or i, see
             `output_graph`.
-        local_statistics: as in `output_graph`.
+        tlc_train_size: as in `output_graph`.
         version: the version's number, from 1.
         warm_up_sizes: sizes (height, width) of images that the server runs through
             every signature when it loads the model, so that no client waits for
@@ -106,8 +106,8 @@ def to_saved_model(
     check_warm_up(warm_up_sizes)
     images = comparison_images(photo, None)
     served, signatures = _served(
-        output_graph(model, output, local_statistics=local_statistics),
-        output_graph(model, "all", local_statistics=local_statistics),
+        output_graph(model, output, tlc_train_size=tlc_train_size),
+        output_graph(model, "all", tlc_train_size=tlc_train_size),
     )
     with atomic_files(folder.parent) as scratch:
         new = scratch / folder.name
@@ -122,7 +122,7 @@ def to_saved_model(
             path=folder,
             format="saved_model",
             output=output,
-            local_statistics=local_statistics,
+            tlc_train_size=tlc_train_size,
             size=None,
             weights="float32",
             num_bytes=sum(file.stat().st_size for file in files),

@@ -5,14 +5,14 @@ from keras_mhdeblur.utils.types import Engine, LocalStatistics
 
 
 def choose_engine(
-    model, engine: Engine = "auto", local_statistics: LocalStatistics = "model"
+    model, engine: Engine = "auto", tlc_train_size: LocalStatistics = "model"
 ):
     """The engine that computes a model's head images; `restore` explains the arguments.
 
     Args:
         model: `Deblurrer`, or an engine, which is returned.
         engine: "auto", "keras" or "litert".
-        local_statistics: "model", size of the training crops in pixels, or None.
+        tlc_train_size: "model", size of the training crops in pixels, or None.
 
     Returns:
         `KerasEngine` or `LiteRTModel`.
@@ -25,28 +25,28 @@ def choose_engine(
             f'`engine` must be "auto", "keras" or "litert". Received: engine={engine!r}'
         )
     if not hasattr(model, "network"):
-        return _as_it_is(model, engine, local_statistics)
+        return _as_it_is(model, engine, tlc_train_size)
     if engine == "litert":
-        return litert.litert_of(model, local_statistics)
+        return litert.litert_of(model, tlc_train_size)
     # Keras takes seconds to load, which a LiteRT file does without.
     from keras_mhdeblur.engines.keras_engine import KerasEngine, has_gpu
 
     found = None
     if engine == "auto" and litert.litert_installed() and not has_gpu():
-        found = litert.litert_of(model, local_statistics, make=False)
-    return found or KerasEngine.of(model, local_statistics)
+        found = litert.litert_of(model, tlc_train_size, make=False)
+    return found or KerasEngine.of(model, tlc_train_size)
 
 
-def _as_it_is(engine, wanted, local_statistics):
+def _as_it_is(engine, wanted, tlc_train_size):
     """A `LiteRTModel`: what it computes was fixed when it was exported."""
     if wanted == "keras":
         raise ValueError(
             '`engine` must be "auto" or "litert" for a model in a LiteRT file. '
             f"Received: engine={wanted!r}"
         )
-    if local_statistics != "model":
+    if tlc_train_size != "model":
         raise ValueError(
-            "`local_statistics` were fixed when the LiteRT file was exported. "
-            f"Received: local_statistics={local_statistics!r}"
+            "`tlc_train_size` were fixed when the LiteRT file was exported. "
+            f"Received: tlc_train_size={tlc_train_size!r}"
         )
     return engine

@@ -34,7 +34,7 @@ def restore(
     hypotheses: bool = True,
     tile: int | Literal["auto"] | None = "auto",
     memory_limit_mb: float = 2048,
-    local_statistics: LocalStatistics = "model",
+    tlc_train_size: LocalStatistics = "model",
     engine: Engine = "auto",
     guard: bool = True,
     progress: Progress = False,
@@ -70,7 +70,7 @@ def restore(
             memory, and what exceeds it in files of the temporary folder (TMPDIR). The
             smallest tile may take more, Keras takes 600 MB more for itself, and a
             `select` that is a function is given all hypotheses in memory.
-        local_statistics: size in pixels of the training crops for TLC, None for
+        tlc_train_size: size in pixels of the training crops for TLC, None for
             global statistics; "model": as the model has it.
         engine: what computes. "keras": Keras, on its devices. "litert": LiteRT, about
             twice as fast on a CPU; a model without a LiteRT file for its present
@@ -108,7 +108,7 @@ def restore(
     info = model.head_info
     selection = info.parse(model.select if select is None else select)
     photos, array = photos_of(image, memory_limit_mb)
-    engine = choose_engine(model, engine, local_statistics)
+    engine = choose_engine(model, engine, tlc_train_size)
 
     # Tiles of head images are blended, or, without hypotheses, tiles of the image.
     keep_heads = hypotheses or not selection.is_local

@@ -110,7 +110,7 @@ class MultiHeadOutput(keras.layers.Layer):
 
     @property
     def image_weights(self):
-        """Weights of kernels in head images: (K, V, K), one view V, see `regressors`."""
+        """Weights of kernels in head images, (K, V, K), of one view V."""
         return np.eye(self.num_heads)[:, None]
 
     def regressors(self, features, image):

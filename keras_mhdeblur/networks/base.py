@@ -5,6 +5,8 @@ import numbers
 import keras
 import numpy as np
 
+from keras_mhdeblur.utils.renamed import with_present_names
+
 
 class RestorationNetwork(keras.Model):
     """Base of the networks: a functional model from images to head stacks.
@@ -70,20 +72,20 @@ class RestorationNetwork(keras.Model):
 
         Returns:
             A network of this class whose layers are the layers of this one. This one
-            where there is no argument `local_statistics` and `train_size` is None.
+            where there is no argument `tlc_train_size` and `train_size` is None.
 
         Raises:
-            ValueError: the network has no argument `local_statistics`.
+            ValueError: the network has no argument `tlc_train_size`.
         """
         config = self.get_config()
-        if "local_statistics" not in config:
+        if "tlc_train_size" not in config:
             if train_size is None:
                 return self
             raise ValueError(
                 f"`train_size` must be None: {type(self).__name__} has no "
-                f"`local_statistics`. Received: train_size={train_size!r}"
+                f"`tlc_train_size`. Received: train_size={train_size!r}"
             )
-        config["local_statistics"] = train_size
+        config["tlc_train_size"] = train_size
         return type(self)(**config, _share_layers_of=self)
 
     def with_folded_heads(self, head_weights):
@@ -148,6 +150,10 @@ class RestorationNetwork(keras.Model):
     def get_config(self):
         return {"name": self.name, "trainable": self.trainable}
 
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        return super().from_config(with_present_names(config), custom_objects)
+
 
 def layer_factory(shared):
     """Function that makes layers by name, or takes those of a network.
@@ -167,7 +173,7 @@ def layer_factory(shared):
     return layer
 
 
-def crop_size(local_statistics):
+def crop_size(tlc_train_size):
     """A size of training crops as `local_window` takes it: None, an int or two.
 
     Height and width become a tuple: from files they come as a list.
@@ -175,18 +181,18 @@ def crop_size(local_statistics):
     Raises:
         ValueError: it is neither None, nor one or two positive whole numbers.
     """
-    if local_statistics is None:
+    if tlc_train_size is None:
         return None
-    pair = isinstance(local_statistics, (list, tuple)) and len(local_statistics) == 2
-    sizes = local_statistics if pair else [local_statistics]
+    pair = isinstance(tlc_train_size, (list, tuple)) and len(tlc_train_size) == 2
+    sizes = tlc_train_size if pair else [tlc_train_size]
     for size in sizes:
         whole = isinstance(size, numbers.Integral) and not isinstance(size, bool)
         if not whole or size < 1:
             raise ValueError(
-                "`local_statistics` must be None, or one or two positive whole "
-                f"numbers. Received: local_statistics={local_statistics!r}"
+                "`tlc_train_size` must be None, or one or two positive whole "
+                f"numbers. Received: tlc_train_size={tlc_train_size!r}"
             )
-    return tuple(map(int, sizes)) if pair else int(local_statistics)
+    return tuple(map(int, sizes)) if pair else int(tlc_train_size)
 
 
 def local_window(train_size, level, multiple):

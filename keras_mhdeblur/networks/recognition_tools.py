@@ -1,4 +1,4 @@
-"""What several families read off the names and shapes of weights in one way."""
+"""Readings of weights' names and shapes that several families share."""
 
 import re
 

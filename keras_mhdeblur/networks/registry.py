@@ -1,4 +1,4 @@
-"""What other code must know of a network family, by the class of its networks."""
+"""Facts about network families, by the class of their networks."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ DEFAULT_PEAK_BYTES = 2500
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Detection:
-    """How a state dictionary tells that it is of a family, and of which network."""
+    """Signs by which a state dictionary is of a family, and of which network."""
 
     modules: str
     """Pattern of the first part of the weights' names, up to "." or "/".

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from keras_mhdeblur.utils.atomic import atomic_file
+from keras_mhdeblur.utils.renamed import with_present_names
 
 CONFIG = "config.json"
 METADATA = "metadata.json"
@@ -68,14 +69,14 @@ class Variant:
 
     Attributes:
         choice: dictionary of `select`, `best_pair` and `adaptive_weights` of the model.
-        local_statistics: of the model, see `Deblurrer`.
+        tlc_train_size: of the model, see `Deblurrer`.
         fingerprint: `presets.litert.fingerprint` of the model, None where unknown.
         litert_file: name of its LiteRT file, None where the preset has none.
         litert: what `LiteRTModel` must know of that file.
     """
 
     choice: dict
-    local_statistics: object
+    tlc_train_size: int | tuple[int, int] | None
     fingerprint: str | None
     litert_file: str | None
     litert: object
@@ -105,12 +106,12 @@ def read_variant(folder, metadata, stages, name):
         entries = choice = other if isinstance(other, dict) else {}
         file = LITERT_STAGES.get(stages)
     keys = ("select", "best_pair", "adaptive_weights")
-    statistics = config.get("local_statistics")
+    train_size = with_present_names(config).get("tlc_train_size")
+    if isinstance(train_size, list):
+        train_size = tuple(train_size)
     return Variant(
         choice={key: choice[key] for key in keys if choice.get(key) is not None},
-        local_statistics=tuple(statistics)
-        if isinstance(statistics, list)
-        else statistics,
+        tlc_train_size=train_size,
         fingerprint=entries.get("fingerprint"),
         litert_file=file if file in metadata["files"] else None,
         litert=entries.get("litert"),
@@ -212,7 +213,7 @@ def check_fields(fields):
     """Refuses metadata entries that the library writes itself."""
     own = {
         *("keras_version", "date_saved", "architecture", "parameters", "files"),
-        *("fingerprint", "local_statistics", "litert", "weights_dtype"),
+        *("fingerprint", "tlc_train_size", "litert", "weights_dtype"),
         *("select", "best_pair", "adaptive_weights"),
     }
     for key in own & set(fields):

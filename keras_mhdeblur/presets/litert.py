@@ -35,12 +35,12 @@ def litert_installed():
     return importlib.util.find_spec("ai_edge_litert") is not None
 
 
-def litert_from_preset(name, local_statistics="model", stages=None):
+def litert_from_preset(name, tlc_train_size="model", stages=None):
     """The LiteRT file of a preset, where there is one already.
 
     Args:
         name: as for `from_preset`.
-        local_statistics: as for `restore`.
+        tlc_train_size: as for `restore`.
         stages: number of stages that the network ends after; None for all.
 
     Returns:
@@ -53,22 +53,22 @@ def litert_from_preset(name, local_statistics="model", stages=None):
     folder = find_preset(name)
     metadata = read_metadata(folder, str(name))
     variant = read_variant(folder, metadata, stages, str(name))
-    if local_statistics == "model":
-        local_statistics = variant.local_statistics
+    if tlc_train_size == "model":
+        tlc_train_size = variant.tlc_train_size
     known = variant.fingerprint
-    bundled = _is_bundled(variant, known, local_statistics)
+    bundled = _is_bundled(variant, known, tlc_train_size)
     if bundled:
         file, facts = _bundled(folder, metadata, variant, str(name))
     elif known is None:
         return None
     else:
-        file, facts = _cached(_cache_path(known, local_statistics))
+        file, facts = _cached(_cache_path(known, tlc_train_size))
     if file is None:
         return None
     verify(folder, [CONFIG], metadata, str(name))
     try:
         model = LiteRTModel(
-            file, local_statistics=local_statistics, **facts, **variant.choice
+            file, tlc_train_size=tlc_train_size, **facts, **variant.choice
         )
         for select in (model.select, "single"):
             model.head_info.parse(select)
@@ -84,20 +84,20 @@ def litert_from_preset(name, local_statistics="model", stages=None):
     return model
 
 
-def litert_of(model, local_statistics="model", make=True):
+def litert_of(model, tlc_train_size="model", make=True):
     """The LiteRT file of a model with its present weights.
 
     Args:
         model: `Deblurrer`.
-        local_statistics: as for `restore`.
+        tlc_train_size: as for `restore`.
         make: whether to export the model where there is no such file; takes half a
             minute and writes to the user's cache.
 
     Returns:
         `LiteRTModel`; None without `make`.
     """
-    if local_statistics == "model":
-        local_statistics = model.local_statistics
+    if tlc_train_size == "model":
+        tlc_train_size = model.tlc_train_size
     try:
         known = fingerprint(model)
     except NotImplementedError:
@@ -109,12 +109,12 @@ def litert_of(model, local_statistics="model", make=True):
         metadata = read_metadata(folder, name)
         for stages in (None, *map(int, metadata.get("stages", {}))):
             variant = read_variant(folder, metadata, stages, name)
-            if _is_bundled(variant, known, local_statistics):
+            if _is_bundled(variant, known, tlc_train_size):
                 file, facts = _bundled(folder, metadata, variant, name)
-                return _shared(file, facts, local_statistics)
-    path = _cache_path(known, local_statistics)
+                return _shared(file, facts, tlc_train_size)
+    path = _cache_path(known, tlc_train_size)
     try:
-        found = _shared(*_cached(path), local_statistics)
+        found = _shared(*_cached(path), tlc_train_size)
     except ImportError:
         raise
     except Exception:  # the file is damaged; the runtime raises nearly anything
@@ -123,10 +123,10 @@ def litert_of(model, local_statistics="model", make=True):
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_files(path.parent) as scratch:
             new = scratch / path.name
-            facts = export_heads(model, new, local_statistics, "float32")
+            facts = export_heads(model, new, tlc_train_size, "float32")
             Path(f"{new}.json").unlink()  # the report
             new.with_suffix(".json").write_text(json.dumps(facts), "utf-8")
-        found = _shared(*_cached(path), local_statistics)
+        found = _shared(*_cached(path), tlc_train_size)
     return found
 
 
@@ -141,6 +141,8 @@ def fingerprint(model, dtype="float32"):
     config = {**network.get_config(), "class": _class_key(network)}
     for irrelevant in ("name", "trainable", "dtype"):
         config.pop(irrelevant, None)
+    if "tlc_train_size" in config:  # its name when the first digests were taken
+        config["local_statistics"] = config.pop("tlc_train_size")
     config |= {"compute_dtype": network.compute_dtype, "combine": model.combine_heads}
     digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
     for value in network.get_weights():
@@ -164,12 +166,12 @@ def _class_key(network):
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
-def export_heads(model, path, local_statistics, weights):
+def export_heads(model, path, tlc_train_size, weights):
     """Writes the LiteRT file that `LiteRTModel` runs; returns its facts."""
     from keras_mhdeblur.engines.keras_engine import KerasEngine
     from keras_mhdeblur.export import to_litert
 
-    to_litert(model, path, "heads", local_statistics=local_statistics, weights=weights)
+    to_litert(model, path, "heads", tlc_train_size=tlc_train_size, weights=weights)
     engine = KerasEngine.of(model)
     return {
         "num_heads": model.num_heads,
@@ -180,11 +182,11 @@ def export_heads(model, path, local_statistics, weights):
     }
 
 
-def _is_bundled(variant, known, local_statistics):
+def _is_bundled(variant, known, tlc_train_size):
     return (
         variant.litert_file is not None
         and variant.fingerprint == known
-        and variant.local_statistics == local_statistics
+        and variant.tlc_train_size == tlc_train_size
     )
 
 
@@ -221,8 +223,8 @@ def _cached(path):
     return (path, facts) if path.is_file() else (None, None)
 
 
-def _cache_path(known, local_statistics):
-    key = json.dumps([known, local_statistics, _FORMAT]).encode()
+def _cache_path(known, tlc_train_size):
+    key = json.dumps([known, tlc_train_size, _FORMAT]).encode()
     cache = platformdirs.user_cache_path("keras_mhdeblur", appauthor=False)
     return cache / "litert" / f"{hashlib.sha256(key).hexdigest()}.tflite"
 
@@ -230,12 +232,12 @@ def _cache_path(known, local_statistics):
 _loaded: dict[Path, LiteRTModel] = {}
 
 
-def _shared(file, facts, local_statistics):
+def _shared(file, facts, tlc_train_size):
     """The model in a file, loaded once; None without a file."""
     if file is None:
         return None
     if file not in _loaded:
         # One is kept: a model that is trained on leaves many files behind.
         _loaded.clear()
-        _loaded[file] = LiteRTModel(file, local_statistics=local_statistics, **facts)
+        _loaded[file] = LiteRTModel(file, tlc_train_size=tlc_train_size, **facts)
     return _loaded[file]

@@ -22,6 +22,7 @@ from keras_mhdeblur.presets.weight_layout import (
     layout_of_model,
 )
 from keras_mhdeblur.presets.zoo import find_preset
+from keras_mhdeblur.utils.renamed import with_present_names
 from keras_mhdeblur.utils.split_options import divide_options
 
 
@@ -77,7 +78,9 @@ def _fewer_stages(config, overrides):
 
 def _build(model_class, config, overrides, load_weights, name):
     try:
-        deblurrer, network = config["config"], config["config"]["network"]["config"]
+        config["config"] = deblurrer = with_present_names(config["config"])
+        network = with_present_names(deblurrer["network"]["config"])
+        deblurrer["network"]["config"] = network
         network_options = network.keys() - {"name", "trainable", "dtype"}
     except (KeyError, TypeError, AttributeError) as error:
         raise PresetError(

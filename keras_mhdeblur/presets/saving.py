@@ -147,7 +147,7 @@ def save_to_preset(
         entries["fingerprint"] = fingerprint(clean, dtype)
         if litert is True:
             entries["litert"] = export_heads(
-                clean, new / LITERT, clean.local_statistics, dtype
+                clean, new / LITERT, clean.tlc_train_size, dtype
             )
         elif litert:
             entries["stages"][str(litert)]["litert"] = export_heads(

@@ -13,7 +13,7 @@ class BiasCorrectedAdamW(keras.optimizers.AdamW):
     """
 
     def _has_own_step(self, variable):
-        """Whether `_own_step` moves the variable; by default it moves none."""
+        """True for variables that `_own_step` moves; by default none."""
         return False
 
     def _own_step(self, gradient, variable, rate):

@@ -8,7 +8,7 @@ from keras_mhdeblur.utils.spelling import did_you_mean
 def divide_options(owner, options, network_options, model_class):
     """Divides options into those of a network and those of `Deblurrer`.
 
-    What both take, as `local_statistics`, is an option of `Deblurrer`.
+    What both take, as `tlc_train_size`, is an option of `Deblurrer`.
 
     Args:
         owner: who is asked for them, for the message.

@@ -15,7 +15,7 @@ GOLDENS = {
     "nafnet_baseline": ({}, "out/0"),
     "nafnet_mh_k3": ({"combine_heads": False}, "out/0"),
     "nafnet_mhc_k4": ({}, "out/0"),
-    "nafnet_mhc_k4_local": ({"local_statistics": 24}, "out/0"),
+    "nafnet_mhc_k4_local": ({"tlc_train_size": 24}, "out/0"),
     "restormer_mhc_k4_biasfree": ({}, "out/0"),
     "hinet_mhc_k4": ({"relu_slope": 0.2}, "out/1"),
     "mprnet_mhc_k4": ({}, "out/0"),
@@ -103,7 +103,7 @@ def test_command(golden, official_file, tmp_path, capfd):
     assert digest in lines[1]
     assert "NAFNet: width=8, encoder_blocks=(1, 1, 2), middle_blocks=1" in lines[2]
     assert "num_heads=4" in lines[2]
-    assert "local_statistics=None, combine_heads=True" in lines[3]
+    assert "tlc_train_size=None, combine_heads=True" in lines[3]
     assert lines[4].startswith(f"Wrote {output}.") and len(lines) == 5
     assert err == ""
 
@@ -112,7 +112,7 @@ def test_command(golden, official_file, tmp_path, capfd):
         "file": path.name,
         "sha256": digest,
         "entry": "params",
-        "assumed": {"local_statistics": None, "combine_heads": True},
+        "assumed": {"tlc_train_size": None, "combine_heads": True},
         "set": {},
     }
     assert metadata["license"] == "MIT"
@@ -131,7 +131,7 @@ def test_command_with_settings(golden, official_file, tmp_path, capfd):
     output = tmp_path / "p"
     assert run("convert", path, "-o", output, *settings, *license) == 0
     out, err = capfd.readouterr()
-    assert "Assumed     local_statistics=None (change" in out
+    assert "Assumed     tlc_train_size=None (change" in out
     assert "Set         combine_heads=False\n" in out
     assert "license: other" in (output / "README.md").read_text()
     assert_official(golden, from_preset(output), "nafnet_mh_k3")
@@ -177,7 +177,7 @@ def test_command_without_licence(official_file, tmp_path, capfd):
         ({}, ("--set", "select=foo"), '"medoid"'),
         ({}, ("--set", "adaptive_weights=3"), "4 rows of 15"),
         ({}, ("--set", "combine_heads=maybe"), "`combine_heads` must be True or False"),
-        ({}, ("--set", "local_statistics=0"), "one or two positive whole numbers"),
+        ({}, ("--set", "tlc_train_size=0"), "one or two positive whole numbers"),
         ({}, ("--set", "width=16"), "misshapen: "),
         ({}, ("--license-file", "none"), "--license-file none: No such file or dir"),
     ],

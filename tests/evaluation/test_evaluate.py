@@ -222,16 +222,16 @@ def test_local_statistics_of_the_protocol():
     for weight in network.weights:
         weight.assign(rng.normal(0, 0.3, weight.shape))
     image = rng.random((32, 32, 3)).astype("float32")
-    local, plain = Deblurrer(network, local_statistics=8), Deblurrer(network)
+    local, plain = Deblurrer(network, tlc_train_size=8), Deblurrer(network)
     for size, model in (("model", local), (8, plain), (None, local)):
-        protocol = Protocol(name="test", local_statistics=size)
+        protocol = Protocol(name="test", tlc_train_size=size)
         same_as = plain if size is None else local
         expected = same_as.predict(image[None], verbose=0)[0]
         found = protocol.head_function(model)(image)
         np.testing.assert_allclose(found, expected, atol=1e-5)
     assert np.abs(local.predict(image[None]) - plain.predict(image[None])).max() > 1e-3
     scores = evaluate(local, [(image[None], image[None])], protocol=PLAIN)
-    assert scores["protocol"]["local_statistics"] == 8
+    assert scores["protocol"]["tlc_train_size"] == 8
 
 
 def test_protocols_by_name():
@@ -239,7 +239,7 @@ def test_protocols_by_name():
     assert get_protocol("plain", model) is PLAIN
     assert get_protocol(EXACT, model) is EXACT
     gopro, hide = (get_protocol("paper", model, of) for of in ("gopro", "hide"))
-    assert (gopro.local_statistics, hide.local_statistics) == (256, None)
+    assert (gopro.tlc_train_size, hide.tlc_train_size) == (256, None)
     assert gopro.ssim == hide.ssim == ("3d",)
     for arguments, message in (
         (("papers", model), "Received: protocol='papers'"),
@@ -255,7 +255,7 @@ def test_protocols_by_name():
         {"crop_border": -1},
         {"ssim": "3d"},
         {"ssim": ("4d",)},
-        {"local_statistics": "preset"},
+        {"tlc_train_size": "preset"},
     ):
         (name,) = wrong
         with pytest.raises(ValueError, match=f"Received: {name}="):
@@ -287,7 +287,7 @@ def test_the_papers_protocol_of_each_family(kind):
         local = kind.cls is networks.NAFNet and benchmark == "gopro"
         assert get_protocol("paper", model, benchmark) == Protocol(
             name="paper",
-            local_statistics=256 if local else None,
+            tlc_train_size=256 if local else None,
             crop_size=256 if kind.cls is networks.HINet else None,
             ssim=("3d",),
         )

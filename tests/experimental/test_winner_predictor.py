@@ -156,7 +156,7 @@ def test_probabilities_are_frequencies():
 
 
 def test_every_network(kind, images):
-    model = mhd.Deblurrer(kind.small(), local_statistics=kind.statistics(64))
+    model = mhd.Deblurrer(kind.small(), tlc_train_size=kind.statistics(64))
     predictor = WinnerPredictor(model)
     photos = images(2, 31, 45)
     outputs = predictor(photos)

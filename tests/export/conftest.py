@@ -19,7 +19,7 @@ def model():
     # Images in the middle of the range are restored without clipping.
     for weight in network.get_layer("heads").weights:
         weight.assign(0.1 * weight)
-    return Deblurrer(network, local_statistics=8)
+    return Deblurrer(network, tlc_train_size=8)
 
 
 @pytest.fixture(scope="session")

@@ -34,7 +34,7 @@ def run(*arguments):
 def test_litert_file(model, preset, photos, images, tmp_path, capfd):
     path = tmp_path / "new" / "model.tflite"
     command = [preset, "--format", "litert", "-o", path, "--output-kind", "2,0"]
-    command += ["--size", "21x30", "--local-statistics", "none", "--check"]
+    command += ["--size", "21x30", "--tlc-train-size", "none", "--check"]
     assert run(*command, "--photo", photos / "0.png") == 0
     printed, log = capfd.readouterr()
     assert "model.tflite: litert, heads 2+0, 21x30, local statistics None" in printed
@@ -43,9 +43,7 @@ def test_litert_file(model, preset, photos, images, tmp_path, capfd):
     assert json.loads((path.parent / "model.tflite.json").read_text())["passed"]
     image = images(1, 21, 30)
     (found,) = litert.load_litert(path)(images=image).values()
-    expected = model.restore(
-        image, select=(2, 0), local_statistics=None, engine="keras"
-    )
+    expected = model.restore(image, select=(2, 0), tlc_train_size=None, engine="keras")
     np.testing.assert_allclose(found, expected.image, atol=1e-5)
 
 
@@ -53,7 +51,7 @@ def test_litert_file(model, preset, photos, images, tmp_path, capfd):
 def test_check(preset, tmp_path, monkeypatch):
     monkeypatch.setitem(litert.BOUNDS, "float32", Bound(max_difference=0))
     command = [preset, "--format", "litert", "-o", tmp_path / "m.tflite"]
-    command += ["--local-statistics", "none", "--size", "4x6"]
+    command += ["--tlc-train-size", "none", "--size", "4x6"]
     assert run(*command, "--check") == 1
     assert run(*command) == 0
 

@@ -38,7 +38,7 @@ def check(model, format, images, folder, output, size=None):
     report = export.export_as(
         model, path, format, output=output, size=size, photo=photo
     )
-    assert report.passed and report.local_statistics == model.local_statistics
+    assert report.passed and report.tlc_train_size == model.tlc_train_size
     sizes = [comparison.size for comparison in report.comparisons]
     assert sizes == ([size] if size else [(16, 24), (11, 21)])
     run = LOAD[format](path)
@@ -68,9 +68,9 @@ COVERING = {
 
 
 def test_network(kind, images, tmp_path):
-    format, local_statistics, size = COVERING[kind.cls.__name__]
+    format, tlc_train_size, size = COVERING[kind.cls.__name__]
     network = kind.small()
-    model = Deblurrer(network, local_statistics=local_statistics)
+    model = Deblurrer(network, tlc_train_size=tlc_train_size)
     names = check(model, format, images, tmp_path, "all", size)
     assert names == {"image", "hypotheses", "uncertainty"}
 
@@ -88,20 +88,20 @@ def test_weights_may_be_an_array(model, images, tmp_path):
 def test_windows_of_local_attention_in_onnx(images, tmp_path):
     """Their number is a quotient rounded up, without the negative numbers of Python."""
     network = Restormer(4, (1,), 0, (1,), num_heads=1)
-    model = Deblurrer(network, local_statistics=8)
+    model = Deblurrer(network, tlc_train_size=8)
     check(model, "onnx", images, tmp_path, "mean")
 
 
 @pytest.mark.slow
 @formats
-@pytest.mark.parametrize("local_statistics", [None, (8, 12)])
+@pytest.mark.parametrize("tlc_train_size", [None, (8, 12)])
 @pytest.mark.parametrize("output, size", [("all", None), ("mean", (21, 30))])
 def test_every_combination(
-    kind, format, local_statistics, output, size, images, tmp_path
+    kind, format, tlc_train_size, output, size, images, tmp_path
 ):
-    if kind.statistics(local_statistics) != local_statistics:
+    if kind.statistics(tlc_train_size) != tlc_train_size:
         pytest.skip("There are no local statistics.")
-    model = Deblurrer(kind.small(), local_statistics=local_statistics)
+    model = Deblurrer(kind.small(), tlc_train_size=tlc_train_size)
     check(model, format, images, tmp_path, output, size)
 
 
@@ -114,13 +114,13 @@ def test_fixed_size(model, format, images, photo, tmp_path):
         format,
         output=(2, 0),
         size=(21, 30),
-        local_statistics=[8, 10],
+        tlc_train_size=[8, 10],
         photo=photo,
     )
     assert report.passed and [c.size for c in report.comparisons] == [(21, 30)]
     run, image = LOAD[format](path), images(1, 21, 30)
     expected = model.restore(
-        image, select=(2, 0), local_statistics=(8, 10), tile=None, engine="keras"
+        image, select=(2, 0), tlc_train_size=(8, 10), tile=None, engine="keras"
     )
     np.testing.assert_allclose(run(images=image)["image"], expected.image, atol=1e-5)
 

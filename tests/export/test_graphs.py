@@ -18,7 +18,7 @@ def test_outputs_are_those_of_the_final_stage(kind, images):
     # A pair that every kind combines.
     pair = network.num_head_images - 1, 0
     size = kind.statistics((8, 12))
-    model = Deblurrer(network, best_pair=pair, local_statistics=size)
+    model = Deblurrer(network, best_pair=pair, tlc_train_size=size)
     image = images(2, 21, 30)
     stages = network.with_local_statistics(size)(image)
     heads = np.array(stages[0] if isinstance(stages, list) else stages)
@@ -87,8 +87,8 @@ def test_one_image_costs_what_one_head_costs(model):
 def test_local_statistics(model, images):
     image = images(1, 24, 32)
 
-    def restored(model, local_statistics):
-        graph = output_graph(model, local_statistics=local_statistics)
+    def restored(model, tlc_train_size):
+        graph = output_graph(model, tlc_train_size=tlc_train_size)
         return arrays(graph, image)["image"]
 
     plain = Deblurrer(model.network)
@@ -119,8 +119,8 @@ def test_fixed_shape(model):
         ({"size": (0, 5)}, r"Received: size=\(0, 5\)"),
         ({"size": 64}, "Received: size=64"),
         ({"batch": 0}, "Received: batch=0"),
-        ({"local_statistics": 0}, "Received: local_statistics=0"),
-        ({"local_statistics": "none"}, "Received: local_statistics='none'"),
+        ({"tlc_train_size": 0}, "Received: tlc_train_size=0"),
+        ({"tlc_train_size": "none"}, "Received: tlc_train_size='none'"),
     ],
 )
 def test_wrong_arguments(model, options, message):

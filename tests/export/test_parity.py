@@ -58,7 +58,7 @@ def report_of(model, images):
             run,
             [images(1, 9, 14)[0], images(1, 8, 8)[0]],
             output=output,
-            local_statistics="model",
+            tlc_train_size="model",
             path=path,
             format="litert",
             size=None,
@@ -74,7 +74,7 @@ def test_report(report_of, tmp_path):
     path = tmp_path / "model.tflite"
     report = report_of("all", 0.01, Bound(max_difference=0.011), path)
     assert isinstance(report, Report) and report.passed
-    assert report.local_statistics == 8
+    assert report.tlc_train_size == 8
     report.write(tmp_path)
     content = json.loads((tmp_path / "model.tflite.json").read_text())
     assert content["path"] == "model.tflite" and content["passed"] is True

@@ -141,7 +141,7 @@ def test_report(served_folder):
 def test_choice_of_image_and_statistics(model, tmp_path):
     photo = pixels(40, 40, 3)
     report = to_saved_model(
-        model, tmp_path, (2, 0), local_statistics=None, version=7, photo=photo
+        model, tmp_path, (2, 0), tlc_train_size=None, version=7, photo=photo
     )
     folder = tmp_path / "7"
     assert report.path == folder and report.passed
@@ -158,7 +158,7 @@ def test_choice_of_image_and_statistics(model, tmp_path):
 
 @pytest.mark.slow
 def test_every_network(kind, adaptive, images, tmp_path):
-    model = adaptive(kind.small(), local_statistics=kind.statistics((8, 12)))
+    model = adaptive(kind.small(), tlc_train_size=kind.statistics((8, 12)))
     assert to_saved_model(model, tmp_path, photo=images(1, 16, 24)[0]).passed
     integers = np.rint(255 * images(2, 21, 30)).astype("uint8")
     loaded = tf.saved_model.load(str(tmp_path / "1"))

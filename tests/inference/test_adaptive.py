@@ -87,7 +87,7 @@ def test_any_size_in_bands(size, monkeypatch):
 
 
 def test_restore(without_guard):
-    model = tiny_model(adaptive_weights=some_coefficients(3), local_statistics=16)
+    model = tiny_model(adaptive_weights=some_coefficients(3), tlc_train_size=16)
     image = np.random.default_rng(1).uniform(0.4, 0.6, (250, 240, 3)).astype("float32")
     whole = model.restore(image, select="adaptive")
     heads = choose_engine(model).heads(image)

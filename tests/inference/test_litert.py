@@ -32,7 +32,7 @@ def tiny_model(**kwargs):
 
 @pytest.fixture(scope="module")
 def model():
-    return tiny_model(local_statistics=16, adaptive_weights=COEFFICIENTS)
+    return tiny_model(tlc_train_size=16, adaptive_weights=COEFFICIENTS)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def preset(model, tmp_path_factory):
         {"select": "medoid"},
         {"select": "adaptive", "hypotheses": False},
         {"select": (2, 1), "tile": 32},
-        {"local_statistics": None},
+        {"tlc_train_size": None},
     ],
 )
 def test_equals_the_keras_engine(model, image, options):
@@ -72,7 +72,7 @@ def test_equals_the_keras_engine(model, image, options):
 
 
 def test_auto_takes_a_file_of_the_present_weights_only(image):
-    model = tiny_model(local_statistics=8)
+    model = tiny_model(tlc_train_size=8)
     assert isinstance(choose_engine(model, "auto"), KerasEngine)
     first = choose_engine(model, "litert")
     assert isinstance(first, LiteRTModel)
@@ -128,7 +128,7 @@ def test_a_preset_without_a_file_has_one_after_the_first_use(tmp_path, image):
     [(".tflite", b""), (".tflite", b"cut short"), (".json", b"{}"), (".json", None)],
 )
 def test_a_damaged_file_in_the_cache_is_made_anew(suffix, content, tmp_path, image):
-    model = tiny_model(local_statistics=24)  # which no other test has exported
+    model = tiny_model(tlc_train_size=24)  # which no other test has exported
     model.save_to_preset(tmp_path / "tiny")
     choose_engine(model, "litert")
     path = litert._cache_path(litert.fingerprint(model), 24).with_suffix(suffix)
@@ -200,5 +200,5 @@ def test_wrong_engines(model, preset, image):
     light = litert.litert_from_preset(preset)
     with pytest.raises(ValueError, match="`engine` must be .* engine='keras'"):
         restore(light, image, engine="keras")
-    with pytest.raises(ValueError, match="fixed when .* local_statistics=64"):
-        restore(light, image, local_statistics=64)
+    with pytest.raises(ValueError, match="fixed when .* tlc_train_size=64"):
+        restore(light, image, tlc_train_size=64)

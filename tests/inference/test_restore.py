@@ -115,10 +115,10 @@ def test_medoid_of_four_heads_does_not_depend_on_rounding():
         assert medoid_index(heads, Pairs(4)) in (1, 3, 4)  # 0+1, 0+2, 1+2
 
 
-@pytest.mark.parametrize("local_statistics", [None, 8])
+@pytest.mark.parametrize("tlc_train_size", [None, 8])
 @pytest.mark.parametrize("select", ["mean", "single", (0, 2), 1])
-def test_folding_equals_the_heads(image, select, local_statistics):
-    model = tiny_model(best_pair=(2, 1), local_statistics=local_statistics)
+def test_folding_equals_the_heads(image, select, tlc_train_size):
+    model = tiny_model(best_pair=(2, 1), tlc_train_size=tlc_train_size)
     unfolded = model.restore(image, select=select)
     folded = model.restore(image, select=select, hypotheses=False)
     assert np.abs(unfolded.image - image).max() > 0.01
@@ -172,8 +172,8 @@ def test_unknown_selection_is_refused(model, image, select):
 
 @pytest.mark.parametrize("size", [0, -5, "none", [64], 1.5, True])
 def test_unknown_local_statistics_are_refused(model, image, size):
-    with pytest.raises(ValueError, match="`local_statistics` .*Received: local_stat"):
-        model.restore(image, local_statistics=size, engine="keras")
+    with pytest.raises(ValueError, match="`tlc_train_size` .*Received: local_stat"):
+        model.restore(image, tlc_train_size=size, engine="keras")
 
 
 def test_pairs_of_a_model_that_does_not_combine_are_refused(image):

@@ -157,7 +157,7 @@ def test_auto_tiles_only_above_the_memory_limit():
 
 
 def test_auto_tiles_of_a_coarse_grid():
-    """Restormer's grid with `local_statistics=35`: wider than four contexts."""
+    """Restormer's grid with `tlc_train_size=35`: wider than four contexts."""
     engine = engine_of(424, 35)
     assert tiling.tile_shape("auto", (9000, 9000), engine, 1e6, 1) == (848, 848)
 
@@ -207,7 +207,7 @@ def test_tiles_of_all_networks_have_no_seams(kind, images):
         # MAXIM's grid spans the tile: what it mixes cannot even come close.
         if re.search("/grid(/mixing)?/(kernel|bias)$", weight.path):
             weight.assign(0 * weight)
-    model = Deblurrer(network, local_statistics=kind.statistics(32))
+    model = Deblurrer(network, tlc_train_size=kind.statistics(32))
     # Blocks of centred images begin where those of tiles begin.
     photo = images(1, 96, 304 if kind.centered else 300)[0]
     whole = model.restore(photo, tile=None, engine="keras").hypotheses

@@ -95,7 +95,7 @@ def test_local_statistics_share_weights_and_equal_global_ones_on_small_images(
         assert local is network
         return
     assert all(a is b for a, b in zip(network.weights, local.weights, strict=True))
-    assert local.local_statistics == 16
+    assert local.tlc_train_size == 16
     # MPRNet's windows are those of patches, half as large.
     small = images(1, 8, 8) if kind.cls is MPRNet else images(1, 16, 24)
     large = images(1, 16, 48)
@@ -133,7 +133,7 @@ def test_folded_heads_are_the_weighted_mean_of_the_final_stage(network, images, 
 def test_saved_network_has_the_same_config_and_output(kind, images, stages, tmp_path):
     changes = {**kind.others, "image_channels": 1, "name": "deblur"}
     if kind.has_statistics:
-        changes["local_statistics"] = (12, 16)
+        changes["tlc_train_size"] = (12, 16)
     network = kind.small(**changes, trainable=False)
     config = network.get_config()
     given = {**kind.arguments, **changes, "num_heads": 2, "trainable": False}
@@ -158,17 +158,17 @@ def test_wrong_arguments(kind):
     if not kind.has_statistics:
         return
     for wrong in (0, "abc", True, 256.0, (16,), (16, 0), (16, None)):
-        received = re.escape(f"Received: local_statistics={wrong!r}")
+        received = re.escape(f"Received: tlc_train_size={wrong!r}")
         with pytest.raises(ValueError, match=received):
-            kind.cls(**kind.arguments, local_statistics=wrong)
+            kind.cls(**kind.arguments, tlc_train_size=wrong)
 
 
 def test_sizes_of_numpy_are_numbers(kind):
     if kind.has_statistics:
         size = np.int64(16)
         for given, number in (size, 16), ([size, 12], (16, 12)):
-            local = kind.small(local_statistics=given)
-            assert repr(local.local_statistics) == repr(number)
+            local = kind.small(tlc_train_size=given)
+            assert repr(local.tlc_train_size) == repr(number)
 
 
 def test_local_statistics_leave_frozen_layers_frozen(kind):

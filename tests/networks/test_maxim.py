@@ -300,7 +300,7 @@ def test_heads_of_all_scales(images):
 
 def test_local_statistics_are_refused(tiny):
     assert tiny.with_local_statistics(None) is tiny
-    with pytest.raises(ValueError, match="Received: local_statistics=256"):
+    with pytest.raises(ValueError, match="Received: tlc_train_size=256"):
         tiny.with_local_statistics(256)
 
 

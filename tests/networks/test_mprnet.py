@@ -60,7 +60,7 @@ def test_biases_are_where_the_official_code_has_them(official):
 
 @pytest.fixture(scope="module")
 def network():
-    return MPRNet(4, 2, 2, 1, reduction=2, num_heads=2, local_statistics=(24, 32))
+    return MPRNet(4, 2, 2, 1, reduction=2, num_heads=2, tlc_train_size=(24, 32))
 
 
 def test_local_windows_are_one_and_a_half_of_what_was_seen_in_training(
@@ -98,7 +98,7 @@ def test_saved_weights_hold_the_slope_once(network, tmp_path):
         file.visititems(store)
     assert sum(values.size for values in stored) == network.count_params()
     assert sum(np.array_equal(values, [0.125]) for values in stored) == 1
-    copy = MPRNet.from_config({**network.get_config(), "local_statistics": None})
+    copy = MPRNet.from_config({**network.get_config(), "tlc_train_size": None})
     copy.load_weights(path)
     for weight, expected in zip(copy.get_weights(), network.get_weights()):
         np.testing.assert_array_equal(weight, expected)

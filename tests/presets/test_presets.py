@@ -69,12 +69,12 @@ def test_round_trip(preset, make_model, tmp_path):
 
 def test_options_round_trip(make_model, tmp_path):
     model = make_model(
-        select=(1, 0), best_pair=(2, 1), combine_heads=True, local_statistics=16
+        select=(1, 0), best_pair=(2, 1), combine_heads=True, tlc_train_size=16
     )
     model.save_to_preset(tmp_path / "p")
     loaded = from_preset(tmp_path / "p")
     assert (loaded.select, loaded.best_pair) == ((1, 0), (2, 1))
-    assert loaded.local_statistics == 16
+    assert loaded.tlc_train_size == 16
     images = np.random.default_rng(0).random((1, 64, 48, 3), "float32")
     np.testing.assert_array_equal(loaded(images), model(images))
 
@@ -174,7 +174,7 @@ def test_overrides(preset, make_model):
     assert (model.select, model.best_pair) == ("medoid", (1, 1))
     assert model.num_hypotheses == 3
     assert_same_weights(model, make_model())
-    assert from_preset(preset, local_statistics=16).local_statistics == 16
+    assert from_preset(preset, tlc_train_size=16).tlc_train_size == 16
     wider = from_preset(preset, load_weights=False, num_heads=5, width=6)
     assert (wider.num_heads, wider.network.width) == (5, 6)
 
@@ -394,3 +394,29 @@ def test_list_reads_damaged_metadata_as_error(preset, monkeypatch):
     shutil.copyfile(preset / WEIGHTS, preset / "metadata.json")
     with pytest.raises(PresetError, match="'small': metadata.json is damaged"):
         list_presets()
+
+
+def test_presets_with_former_names_of_arguments(make_model, tmp_path):
+    """As written before `tlc_train_size` was named so."""
+    model = make_model()
+    model = keras_mhdeblur.Deblurrer(
+        model.network.with_local_statistics(64), tlc_train_size=64
+    )
+    folder = tmp_path / "former"
+    model.save_to_preset(folder)
+    config = (folder / "config.json").read_text("utf-8")
+    assert config.count('"tlc_train_size": 64') == 2
+    config = config.replace('"tlc_train_size"', '"local_statistics"')
+    (folder / "config.json").write_text(config, "utf-8")
+    metadata = json.loads((folder / "metadata.json").read_text("utf-8"))
+    metadata["files"]["config.json"] = {
+        "sha256": hashlib.sha256(config.encode()).hexdigest(),
+        "bytes": len(config.encode()),
+    }
+    (folder / "metadata.json").write_text(json.dumps(metadata), "utf-8")
+    loaded = keras_mhdeblur.from_preset(folder)
+    assert loaded.tlc_train_size == loaded.network.get_config()["tlc_train_size"] == 64
+    image = np.random.default_rng(0).random((1, 20, 30, 3), "float32")
+    np.testing.assert_array_equal(loaded(image), model(image))
+    changed = keras_mhdeblur.from_preset(folder, tlc_train_size=None)
+    assert changed.tlc_train_size is None

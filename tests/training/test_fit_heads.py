@@ -174,7 +174,7 @@ def test_copies_with_as_many_heads(kind):
 def family(kind):
     """A model of one head of each kind, crops of odd sizes, their statistics."""
     size = kind.statistics(16)
-    model = mhd.Deblurrer(kind.small(num_heads=1), local_statistics=size)
+    model = mhd.Deblurrer(kind.small(num_heads=1), tlc_train_size=size)
     blurry, sharp = noisy(16)
     blurry, sharp = blurry[:, :9], sharp[:, :9]
     data = [(blurry[:5], sharp[:5]), (blurry[5:], sharp[5:])]
@@ -188,7 +188,7 @@ def test_statistics_tell_the_errors_of_the_network(family):
     np.testing.assert_allclose(found.hypotheses, expected, rtol=1e-5)
     np.testing.assert_allclose(found.mean, statistics.squares, rtol=1e-12)
     several = mhd.Deblurrer(
-        model.network.with_num_heads(3), local_statistics=model.local_statistics
+        model.network.with_num_heads(3), tlc_train_size=model.tlc_train_size
     )
     layer = several.network.head_layer
     set_head_parameters(layer, changed(head_parameters(layer), 1))
@@ -204,7 +204,7 @@ def test_fits_every_network(family):
     model, blurry, sharp, statistics = family
     fitted = fit_heads(model, statistics, 2, ridge=0.01, mean_weight=0.1)
     assert fitted.network.num_heads == 2 and fitted.select == "mean"
-    assert fitted.local_statistics == model.local_statistics
+    assert fitted.tlc_train_size == model.tlc_train_size
     hypotheses = np.array(fitted(blurry))
     errors = squared_errors(hypotheses, sharp)
     expected = statistics.evaluate(fitted)

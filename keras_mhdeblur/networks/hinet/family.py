@@ -1,4 +1,4 @@
-"""What other code must know of HINet."""
+"""Facts about HINet for the rest of the package."""
 
 from keras_mhdeblur.networks.hinet.hinet import HINet
 from keras_mhdeblur.networks.hinet.official_names import hinet_entries
@@ -6,7 +6,7 @@ from keras_mhdeblur.networks.hinet.recognition import DETECTION
 from keras_mhdeblur.networks.registry import Family
 
 # Overlapping crops of the training size, averaged; its TLC class changed nothing.
-_PAPER = {"local_statistics": None, "crop_size": 256}
+_PAPER = {"tlc_train_size": None, "crop_size": 256}
 
 FAMILY = Family(
     name="HINet",

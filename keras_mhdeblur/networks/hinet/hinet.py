@@ -39,7 +39,7 @@ class HINet(RestorationNetwork):
         relu_slope: slope of the leaky ReLUs below zero.
         num_heads: number of heads K; 1 is the published single-output network.
         image_channels: C.
-        local_statistics: None, or the size in pixels (one number or height and width)
+        tlc_train_size: None, or the size in pixels (one number or height and width)
             of the crops the network was trained on: the normalization then uses
             statistics of windows of 1.5 times that size instead of those of the whole
             image (TLC, see `HalfInstanceNormalization`). Meant for inference; weights
@@ -62,18 +62,18 @@ class HINet(RestorationNetwork):
         relu_slope=0.2,
         num_heads=4,
         image_channels=3,
-        local_statistics=None,
+        tlc_train_size=None,
         *,
         _share_layers_of=None,
         name=None,
         trainable=True,
     ):
-        local_statistics = crop_size(local_statistics)
+        tlc_train_size = crop_size(tlc_train_size)
         if depth < 2:
             raise ValueError(f"`depth` must be at least 2. Received: depth={depth}")
         multiple = 2 ** (depth - 1)
         windows = [
-            local_window(local_statistics, level, multiple) for level in range(depth)
+            local_window(tlc_train_size, level, multiple) for level in range(depth)
         ]
 
         # === Layers ===
@@ -165,7 +165,7 @@ class HINet(RestorationNetwork):
         self.relu_slope = relu_slope
         self.num_heads = num_heads
         self.image_channels = image_channels
-        self.local_statistics = local_statistics
+        self.tlc_train_size = tlc_train_size
 
     def get_config(self):
         return {
@@ -177,5 +177,5 @@ class HINet(RestorationNetwork):
             "relu_slope": self.relu_slope,
             "num_heads": self.num_heads,
             "image_channels": self.image_channels,
-            "local_statistics": self.local_statistics,
+            "tlc_train_size": self.tlc_train_size,
         }

@@ -38,5 +38,5 @@ DETECTION = Detection(
     anchors={"conv_01.weight": 4, "last.weight": 4},
     arguments=hinet_arguments,
     widest=hinet_widest,
-    assumed={"relu_slope": 0.2, "local_statistics": None},
+    assumed={"relu_slope": 0.2, "tlc_train_size": None},
 )

@@ -1,4 +1,4 @@
-"""What other code must know of MAXIM."""
+"""Facts about MAXIM for the rest of the package."""
 
 from keras_mhdeblur.networks.maxim.maxim import MAXIM
 from keras_mhdeblur.networks.maxim.official_names import maxim_entries

@@ -275,7 +275,7 @@ class MAXIM(RestorationNetwork):
             return self
         raise ValueError(
             "MAXIM mixes the pixels of a grid over the whole image and has no local "
-            f"statistics. Received: local_statistics={train_size}"
+            f"statistics. Received: tlc_train_size={train_size}"
         )
 
     def get_config(self):

@@ -1,4 +1,4 @@
-"""What other code must know of MPRNet."""
+"""Facts about MPRNet for the rest of the package."""
 
 from keras_mhdeblur.networks.mprnet.mprnet import MPRNet
 from keras_mhdeblur.networks.mprnet.official_names import mprnet_entries
@@ -13,5 +13,5 @@ FAMILY = Family(
     # Measured at the published width (`benchmarks/inference.py`), taken as
     # proportional to the width.
     peak_bytes=(0, 80),
-    paper={"gopro": {"local_statistics": None}, "hide": {"local_statistics": None}},
+    paper={"gopro": {"tlc_train_size": None}, "hide": {"tlc_train_size": None}},
 )

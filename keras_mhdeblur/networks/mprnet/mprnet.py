@@ -54,7 +54,7 @@ class MPRNet(RestorationNetwork):
             and the last of each `OriginalResolutionBlock`, never have one.
         num_heads: number of heads K; 1 is the published single-output network.
         image_channels: C.
-        local_statistics: None, or the size in pixels (one number or height and width)
+        tlc_train_size: None, or the size in pixels (one number or height and width)
             of the crops the network was trained on: channel attention then pools over
             windows of 1.5 times what it saw then instead of over all it sees (TLC, see
             `LocalAveragePooling2D`), and no stage cuts the image into patches, so that
@@ -79,21 +79,21 @@ class MPRNet(RestorationNetwork):
         use_bias=False,
         num_heads=4,
         image_channels=3,
-        local_statistics=None,
+        tlc_train_size=None,
         *,
         _share_layers_of=None,
         name=None,
         trainable=True,
     ):
-        local_statistics = crop_size(local_statistics)
+        tlc_train_size = crop_size(tlc_train_size)
         widths = [width + level * unet_step for level in range(LEVELS)]
 
         def window(level, cuts=(0, 0)):
             """Window at a level where height and width were cut in halves, or not."""
-            if local_statistics is None:
+            if tlc_train_size is None:
                 return None
             return tuple(
-                local_window(local_statistics, level + cut, MULTIPLE)[axis]
+                local_window(tlc_train_size, level + cut, MULTIPLE)[axis]
                 for axis, cut in enumerate(cuts)
             )
 
@@ -105,7 +105,7 @@ class MPRNet(RestorationNetwork):
         up = layer(BilinearUpsampling2D, name="up")
         split_rows, join_rows = SplitHalves(1), JoinHalves(1)
         split_columns, join_columns = SplitHalves(2), JoinHalves(2)
-        if local_statistics is not None:
+        if tlc_train_size is not None:
             # What happens at a place must not depend on where the image is cut.
             # Layers in their places, so that all others stay in their order.
             split_rows, join_rows, split_columns, join_columns = (
@@ -252,7 +252,7 @@ class MPRNet(RestorationNetwork):
         self.use_bias = use_bias
         self.num_heads = num_heads
         self.image_channels = image_channels
-        self.local_statistics = local_statistics
+        self.tlc_train_size = tlc_train_size
 
     def get_config(self):
         return {
@@ -265,5 +265,5 @@ class MPRNet(RestorationNetwork):
             "use_bias": self.use_bias,
             "num_heads": self.num_heads,
             "image_channels": self.image_channels,
-            "local_statistics": self.local_statistics,
+            "tlc_train_size": self.tlc_train_size,
         }

@@ -66,5 +66,5 @@ DETECTION = Detection(
     },
     arguments=mprnet_arguments,
     widest=mprnet_widest,
-    assumed={"local_statistics": None},
+    assumed={"tlc_train_size": None},
 )

@@ -1,4 +1,4 @@
-"""What other code must know of NAFNet."""
+"""Facts about NAFNet for the rest of the package."""
 
 from keras_mhdeblur.networks.nafnet.nafnet import NAFNet
 from keras_mhdeblur.networks.nafnet.official_names import nafnet_entries
@@ -15,8 +15,8 @@ FAMILY = Family(
     peak_bytes=(250, 30),
     paper={
         # MHNAFNetLocal: TLC for crops of 256 pixels, so windows of 384.
-        "gopro": {"local_statistics": 256},
+        "gopro": {"tlc_train_size": 256},
         # MHNAFNet: no TLC, for the baseline of 31.22 dB either.
-        "hide": {"local_statistics": None},
+        "hide": {"tlc_train_size": None},
     },
 )

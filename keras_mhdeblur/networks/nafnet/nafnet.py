@@ -29,7 +29,7 @@ class NAFNet(RestorationNetwork):
         decoder_blocks: blocks per decoder level, lowest level first.
         num_heads: number of heads K; 1 is the published single-output network.
         image_channels: C.
-        local_statistics: None, or the size in pixels (one number or height and width)
+        tlc_train_size: None, or the size in pixels (one number or height and width)
             of the crops the network was trained on: channel attention then pools over
             windows of 1.5 times that size instead of over the whole image (TLC, see
             `LocalAveragePooling2D`). Meant for inference; weights do not change.
@@ -50,13 +50,13 @@ class NAFNet(RestorationNetwork):
         decoder_blocks=(1, 1, 1, 1),
         num_heads=4,
         image_channels=3,
-        local_statistics=None,
+        tlc_train_size=None,
         *,
         _share_layers_of=None,
         name=None,
         trainable=True,
     ):
-        local_statistics = crop_size(local_statistics)
+        tlc_train_size = crop_size(tlc_train_size)
         encoder_blocks, decoder_blocks = tuple(encoder_blocks), tuple(decoder_blocks)
         if len(encoder_blocks) != len(decoder_blocks):
             raise ValueError(
@@ -67,8 +67,7 @@ class NAFNet(RestorationNetwork):
         levels = len(encoder_blocks)
         multiple = 2**levels
         windows = [
-            local_window(local_statistics, level, multiple)
-            for level in range(levels + 1)
+            local_window(tlc_train_size, level, multiple) for level in range(levels + 1)
         ]
 
         # === Layers ===
@@ -117,7 +116,7 @@ class NAFNet(RestorationNetwork):
         self.decoder_blocks = decoder_blocks
         self.num_heads = num_heads
         self.image_channels = image_channels
-        self.local_statistics = local_statistics
+        self.tlc_train_size = tlc_train_size
 
     def get_config(self):
         return {
@@ -128,5 +127,5 @@ class NAFNet(RestorationNetwork):
             "decoder_blocks": self.decoder_blocks,
             "num_heads": self.num_heads,
             "image_channels": self.image_channels,
-            "local_statistics": self.local_statistics,
+            "tlc_train_size": self.tlc_train_size,
         }

@@ -44,5 +44,5 @@ DETECTION = Detection(
     anchors={"intro.weight": 4, "ending.weight": 4},
     arguments=nafnet_arguments,
     widest=nafnet_widest,
-    assumed={"local_statistics": None},
+    assumed={"tlc_train_size": None},
 )

@@ -1,4 +1,4 @@
-"""What other code must know of Restormer."""
+"""Facts about Restormer for the rest of the package."""
 
 from keras_mhdeblur.networks.registry import Family
 from keras_mhdeblur.networks.restormer.official_names import restormer_entries
@@ -13,5 +13,5 @@ FAMILY = Family(
     # Measured at the published width (`benchmarks/inference.py`), taken as
     # proportional to the width.
     peak_bytes=(0, 163),
-    paper={"gopro": {"local_statistics": None}, "hide": {"local_statistics": None}},
+    paper={"gopro": {"tlc_train_size": None}, "hide": {"tlc_train_size": None}},
 )

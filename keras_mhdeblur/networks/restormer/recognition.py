@@ -76,5 +76,5 @@ DETECTION = Detection(
     },
     arguments=restormer_arguments,
     widest=restormer_widest,
-    assumed={"local_statistics": None},
+    assumed={"tlc_train_size": None},
 )

@@ -41,7 +41,7 @@ class Restormer(RestorationNetwork):
         norm: "with_bias" or "bias_free", see `TransformerBlock`.
         num_heads: number of heads K; 1 is the published single-output network.
         image_channels: C.
-        local_statistics: None, or the size in pixels (one number or height and width)
+        tlc_train_size: None, or the size in pixels (one number or height and width)
             of the crops the network was trained on: attention then runs in windows of
             1.5 times that size, `attention_window`, instead of over the whole image
             (TLC, see `TransposedAttention`). Meant for inference; weights do not
@@ -66,13 +66,13 @@ class Restormer(RestorationNetwork):
         norm="with_bias",
         num_heads=4,
         image_channels=3,
-        local_statistics=None,
+        tlc_train_size=None,
         *,
         _share_layers_of=None,
         name=None,
         trainable=True,
     ):
-        local_statistics = crop_size(local_statistics)
+        tlc_train_size = crop_size(tlc_train_size)
         num_blocks, attention_heads = tuple(num_blocks), tuple(attention_heads)
         if width % 2:
             raise ValueError(f"`width` must be even. Received: width={width}")
@@ -85,10 +85,10 @@ class Restormer(RestorationNetwork):
         lowest = len(num_blocks) - 1
         multiple = 2**lowest
         windows = [None] * len(num_blocks)
-        if local_statistics is not None:
+        if tlc_train_size is not None:
             # Those of higher levels are made of the lowest one's, so that windows of
             # all levels begin at the same places of the image.
-            window = local_window(local_statistics, lowest, multiple)
+            window = local_window(tlc_train_size, lowest, multiple)
             windows = [
                 tuple(size << lowest - level for size in window)
                 for level in range(len(num_blocks))
@@ -150,7 +150,7 @@ class Restormer(RestorationNetwork):
         self.norm = norm
         self.num_heads = num_heads
         self.image_channels = image_channels
-        self.local_statistics = local_statistics
+        self.tlc_train_size = tlc_train_size
         self.attention_window = windows[0]
 
     def get_config(self):
@@ -165,5 +165,5 @@ class Restormer(RestorationNetwork):
             "norm": self.norm,
             "num_heads": self.num_heads,
             "image_channels": self.image_channels,
-            "local_statistics": self.local_statistics,
+            "tlc_train_size": self.tlc_train_size,
         }

@@ -1,4 +1,4 @@
-"""What other code must know of XYDeblur."""
+"""Facts about XYDeblur for the rest of the package."""
 
 from keras_mhdeblur.networks.registry import Family
 from keras_mhdeblur.networks.xydeblur.official_names import xydeblur_entries

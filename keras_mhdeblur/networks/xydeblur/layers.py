@@ -107,7 +107,7 @@ class AxisHeadOutput(keras.layers.Layer):
 
     @property
     def image_weights(self):
-        """Weights of kernels in head images: (2K, V, K), two views V, see `regressors`."""
+        """Weights of kernels in head images, (2K, V, K); two views V."""
         return 2 * np.eye(2 * self.num_heads).reshape(-1, 2, self.num_heads)
 
     def regressors(self, features, rotated, image):

@@ -34,7 +34,7 @@ class Entries:
 
 
 _HEADS = "num_heads image_channels "
-_TLC = "local_statistics "
+_TLC = "tlc_train_size "
 NETWORKS = {
     "HINet": Entries(_HEADS + "width depth hin_start hin_end relu_slope", _TLC),
     "MAXIM": Entries(
@@ -99,7 +99,7 @@ NAMED = {"network": NETWORKS, "data": DATA, "loss": LOSSES, "optimizer": OPTIMIZ
 # Sections without.
 PLAIN = {
     "model": Entries(
-        others="combine_heads select best_pair local_statistics adaptive_weights"
+        others="combine_heads select best_pair tlc_train_size adaptive_weights"
     ),
     "learning_rate": Entries("peak warmup_steps decay_steps final", required="peak"),
 }
