@@ -1,3 +1,4 @@
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -7,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_mhdeblur import from_preset
+from keras_mhdeblur import Deblurrer, from_preset
 from keras_mhdeblur.data import read_image
 from keras_mhdeblur.presets import (
     PresetError,
@@ -399,9 +400,7 @@ def test_list_reads_damaged_metadata_as_error(preset, monkeypatch):
 def test_presets_with_former_names_of_arguments(make_model, tmp_path):
     """As written before `tlc_train_size` was named so."""
     model = make_model()
-    model = keras_mhdeblur.Deblurrer(
-        model.network.with_local_statistics(64), tlc_train_size=64
-    )
+    model = Deblurrer(model.network.with_local_statistics(64), tlc_train_size=64)
     folder = tmp_path / "former"
     model.save_to_preset(folder)
     config = (folder / "config.json").read_text("utf-8")
@@ -414,9 +413,9 @@ def test_presets_with_former_names_of_arguments(make_model, tmp_path):
         "bytes": len(config.encode()),
     }
     (folder / "metadata.json").write_text(json.dumps(metadata), "utf-8")
-    loaded = keras_mhdeblur.from_preset(folder)
+    loaded = from_preset(folder)
     assert loaded.tlc_train_size == loaded.network.get_config()["tlc_train_size"] == 64
     image = np.random.default_rng(0).random((1, 20, 30, 3), "float32")
     np.testing.assert_array_equal(loaded(image), model(image))
-    changed = keras_mhdeblur.from_preset(folder, tlc_train_size=None)
+    changed = from_preset(folder, tlc_train_size=None)
     assert changed.tlc_train_size is None
