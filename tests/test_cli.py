@@ -94,8 +94,8 @@ def test_what_the_guard_keeps_is_said(photos, preset, tmp_path, capfd):
     lines = capfd.readouterr().err.splitlines()
     assert len(lines) == 5
     for line, name in zip(lines[3:], ("a.jpg", "b.png")):
-        said = f"  note    {photos / name}: 100 % of it is as it was, see --no-guard"
-        assert line == said
+        said = f"  note    {photos / name}: 100 % of the image was left unchanged"
+        assert line.startswith(said)
 
 
 def test_hypotheses_and_selection(photos, preset, tmp_path):

@@ -52,8 +52,8 @@ def add_parser(commands):
     add(
         "--output-format",
         choices=("png", "jpg", "webp", "tiff"),
-        help="of what is written into a folder: png and tiff keep 16 bits, jpg has no "
-        "alpha (default: png)",
+        help="format of the files in the output folder: png and tiff keep 16 bits, jpg "
+        "has no alpha (default: png)",
     )
     add(
         "--skip-existing",
@@ -391,5 +391,8 @@ def _restore_file(model, path, target, options, engine, bar):
     notes = photo.notes
     if result.kept is not None and result.kept.mean() >= 0.01:
         share = round(100 * result.kept.mean())
-        notes += (f"{share} % of it is as it was, see --no-guard",)
+        notes += (
+            f"{share} % of the image was left unchanged by the artefact guard "
+            "(--no-guard disables it)",
+        )
     return notes

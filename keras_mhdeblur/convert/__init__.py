@@ -1,4 +1,4 @@
-"""Weights of the official networks, of PyTorch and Flax, in these networks."""
+"""Converts official checkpoints, of PyTorch and Flax, to presets."""
 
 from keras_mhdeblur.convert.conversion import from_checkpoint, from_torch_checkpoint
 from keras_mhdeblur.convert.pickled_tensors import CheckpointError

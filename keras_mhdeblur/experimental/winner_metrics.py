@@ -94,7 +94,7 @@ class WinnerAccuracy(WinnerMetric):
 
 @keras.saving.register_keras_serializable(package="keras_mhdeblur")
 class MajorityAccuracy(WinnerMetric):
-    """Share of the hypothesis that wins most often: `WinnerAccuracy` without looking.
+    """Accuracy of always predicting the most frequent winner.
 
     A predictor that knows nothing of the image reaches it.
     """

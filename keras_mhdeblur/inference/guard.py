@@ -1,4 +1,4 @@
-"""Finds where a restored image cannot be what was blurred, and keeps the photo there.
+"""Artefact guard: keeps the photo where the restored image is implausible.
 
 Blur moves light by some pixels. So blocks keep their mean, within what their
 neighbourhood's contrast allows; a sharp image stays in range; and no lens draws a

@@ -63,13 +63,13 @@ def restore(
             below 4 to 5 times that size overlap less, and seams may show. Those of a
             network with a `tile_size` (MAXIM) overlap by 64 pixels at least, and
             "auto" takes the same ones whatever the memory, as long as they fit.
-        memory_limit_mb: the memory in MB that may be taken beside the image, by an
-            estimate, for "auto": by the runtime, the network's activations, the tiles
-            that are blended, the result and, with `hypotheses`, the head images (12
-            bytes per head and pixel). Of the latter two a quarter of the limit is in
-            memory, and what exceeds it in files of the temporary folder (TMPDIR). The
-            smallest tile may take more, Keras takes 600 MB more for itself, and a
-            `select` that is a function is given all hypotheses in memory.
+        memory_limit_mb: memory in MB beside the image, an estimate, for "auto". It
+            covers the runtime, the network's activations, the blended tiles, the
+            result and, with `hypotheses`, the head images (12 bytes per head and
+            pixel). Result and head images take a quarter of the limit at most; the
+            rest of them lies in temporary files (TMPDIR). The smallest tile may need
+            more. Keras needs 600 MB more. A function as `select` gets all hypotheses
+            in memory.
         tlc_train_size: size in pixels of the training crops for TLC, None for
             global statistics; "model": as the model has it.
         engine: what computes. "keras": Keras, on its devices. "litert": LiteRT, about

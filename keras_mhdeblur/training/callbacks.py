@@ -76,7 +76,7 @@ class SaveEpoch(keras.callbacks.Callback):
 
 
 def finished_epochs(state):
-    """Number of epochs in a state that `SaveEpoch` wrote; None in one of old."""
+    """Number of epochs in a state of `SaveEpoch`; None in states before version 0.1."""
     with h5py.File(state) as file:
         epochs = file.attrs.get(_EPOCHS)
     return None if epochs is None else int(epochs)
