@@ -103,8 +103,9 @@ class MotionBlur:
     min_resampling: float = 1.0
 
     def __post_init__(self):
-        if self.jpeg_quality is not None:  # JSON and YAML have no tuples
-            object.__setattr__(self, "jpeg_quality", tuple(self.jpeg_quality))
+        for name in ("gamma", "jpeg_quality"):
+            if isinstance(getattr(self, name), list):  # JSON and YAML have no tuples
+                object.__setattr__(self, name, tuple(getattr(self, name)))
         for name, (low, high) in _RANGES.items():
             value = getattr(self, name)
             if not low <= value <= high:
