@@ -97,14 +97,14 @@ def test_command(golden, official_file, tmp_path, capfd):
     assert run("convert", path, "--output", output, *license) == 0
     out, err = capfd.readouterr()
     digest = sha256(path.read_bytes()).hexdigest()
-    lines = out.splitlines()
     state = golden("nafnet_mhc_k4").state()
-    assert lines[0] == f"Checkpoint  nafnet_mhc_k4.pth: {len(state)} weights in params"
-    assert digest in lines[1]
-    assert "NAFNet: width=8, encoder_blocks=(1, 1, 2), middle_blocks=1" in lines[2]
-    assert "num_heads=4" in lines[2]
-    assert "tlc_train_size=None, combine_heads=True" in lines[3]
-    assert lines[4].startswith(f"Wrote {output}.") and len(lines) == 5
+    assert f"nafnet_mhc_k4.pth: {len(state)} weights in params\n" in out
+    assert digest in out
+    (network,) = [line for line in out.splitlines() if "NAFNet: " in line]
+    assert "width=8, encoder_blocks=(1, 1, 2), middle_blocks=1" in network
+    assert "num_heads=4" in network
+    assert "tlc_train_size=None, combine_heads=True" in out
+    assert out.splitlines()[-1].startswith(f"Wrote {output}.")
     assert err == ""
 
     metadata = json.loads((output / "metadata.json").read_text())
@@ -205,7 +205,7 @@ def test_bad_files(checkpoints, official_file, tmp_path, bait, capfd, kind):
     before = sorted(tmp_path.iterdir())
     assert run("convert", path, "-o", tmp_path / "p") == 2
     out, err = capfd.readouterr()
-    assert out == "" and err.count("\n") == 1 and str(path) in err
+    assert out == "" and str(path) in err and "Traceback" not in err
     if kind == "missing":
         assert err == f"mhdeblur: error: {path}: there is no such file\n"
     assert not executed() and sorted(tmp_path.iterdir()) == before

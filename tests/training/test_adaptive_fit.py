@@ -88,12 +88,18 @@ def test_patches_of_larger_images():
     assert found == fit_adaptive_weights(Model(), batches(), epochs=2)
 
 
-def test_patches_are_limited():
-    def endless():
-        while True:
-            yield from batches()
+@pytest.mark.parametrize("patches, expected", [(12, 2), (16, 2), (17, 3)])
+def test_patches_are_limited(patches, expected):
+    """Batches have 8 patches; no batch is drawn that is not needed."""
+    drawn = []
 
-    fit_adaptive_weights(Model(), endless(), patches=12, epochs=1)
+    def counted():
+        for batch in batches():
+            drawn.append(batch)
+            yield batch
+
+    fit_adaptive_weights(Model(), counted(), patches=patches, epochs=1)
+    assert len(drawn) == expected
 
 
 def test_refusals():
