@@ -60,10 +60,8 @@ def test_wheel_holds_the_package_and_the_zoo(wheel):
         path.relative_to(ROOT).as_posix(): path
         for path in ROOT.glob("keras_mhdeblur/**/*.py")
     }
-    photo = "keras_mhdeblur/export/photo.jpg"
-    expected[photo] = ROOT / photo
-    for path in ROOT.glob("keras_mhdeblur/cli/*.py"):
-        expected[f"mhdeblur/{path.name}"] = path
+    for name in ("keras_mhdeblur/export/photo.jpg", "keras_mhdeblur/py.typed"):
+        expected[name] = ROOT / name
     for metadata in ROOT.glob("zoo/*/metadata.json"):
         for path in metadata.parent.iterdir():
             expected[f"keras_mhdeblur/{path.relative_to(ROOT).as_posix()}"] = path

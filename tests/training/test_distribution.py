@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -19,60 +20,7 @@ from keras_mhdeblur.training.distribution import (
     per_replica_batch_size,
 )
 
-LOOPBACK = """
-import json, os, sys
-import keras, numpy as np, tensorflow as tf
-import keras_mhdeblur as mhd
-from keras_mhdeblur.training.distribution import is_chief, make_strategy, num_replicas
-
-folder = sys.argv[1]
-worker = json.loads(os.environ["TF_CONFIG"])["task"]["index"]
-strategy = make_strategy("multiworker")
-assert num_replicas(strategy) == 2 and is_chief(strategy) == (worker == 0)
-x, y = np.load(f"{folder}/data.npy")
-with strategy.scope():
-    network = mhd.networks.NAFNet(4, (), 1, (), num_heads=3)
-    model = mhd.Deblurrer(network)
-    optimizer = mhd.training.TorchAdamW(1e-3, use_ema=True, global_clipnorm=0.01)
-    model.compile(optimizer, metrics=[mhd.metrics.HeadUsage()])
-model.load_weights(f"{folder}/start.weights.h5")
-data = tf.data.Dataset.from_tensor_slices((x, y)).batch(4)
-
-
-class SaveOnChief(keras.callbacks.Callback):
-    def on_epoch_end(self, epoch, logs=None):
-        if self.model.distribute_strategy.extended.should_checkpoint:
-            self.model.save_weights(f"{folder}/chief.weights.h5")
-
-
-class FailOnWorker1(keras.callbacks.Callback):
-    def on_train_batch_end(self, batch, logs=None):
-        if worker == 1:
-            raise OSError("worker 1 lost its disk")
-
-
-history = model.fit(
-    data, epochs=2, callbacks=[SaveOnChief()], verbose=0, validation_data=data
-).history
-weights = [np.array(weight.numpy()) for weight in model.weights]
-np.savez(f"{folder}/worker{worker}.npz", *weights)
-with open(f"{folder}/history{worker}.json", "w") as file:
-    json.dump(history, file)
-
-if worker == 1:
-    model.weights[0].assign_add(0.1 + 0 * model.weights[0])
-try:
-    model.fit(data, verbose=0)
-except ValueError as error:
-    assert "All workers must start with the same weights" in str(error), error
-else:
-    raise AssertionError("trained from different weights")
-if worker == 1:
-    model.weights[0].assign(weights[0])
-
-print("going to fail", flush=True)
-model.fit(data.repeat(), steps_per_epoch=10, callbacks=[FailOnWorker1()], verbose=0)
-"""
+TWO_MACHINES = Path(__file__).parents[1] / "programs" / "two_machines.py"
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +71,7 @@ def test_two_replicas_equal_one_device(
 ):
     x, y = blurry_and_sharp(samples)
     sample_weight = np.arange(1, samples + 1) / 4 if weighted else None
-    metrics = [mhd.metrics.PSNROverall, mhd.metrics.HeadUsage]
+    metrics = [mhd.metrics.PSNROverall, mhd.metrics.HypothesisUsage]
 
     def train(scope):
         with scope:
@@ -142,7 +90,7 @@ def test_two_replicas_equal_one_device(
     for a, b in zip(one, two):
         np.testing.assert_allclose(b, a, atol=5e-6)
     assert_equal_logs(two_history, one_history)
-    # Last are the totals and the count of HeadUsage.
+    # Last are the totals and the count of HypothesisUsage.
     for a, b in zip(one_counts[-2:], two_counts[-2:]):
         np.testing.assert_array_equal(a, b)
     assert sorted(map(np.sum, two_counts[-2:])) == [samples, samples]
@@ -175,7 +123,8 @@ def test_single_images_on_two_replicas(strategy, make_model):
     for scope in tf.device("CPU:0"), strategy.scope():
         with scope:
             model = make_model(
-                keras.optimizers.SGD, [mhd.metrics.HeadUsage, mhd.metrics.PSNRMean]
+                keras.optimizers.SGD,
+                [mhd.metrics.HypothesisUsage, mhd.metrics.PSNRMean],
             )
         results.append(model.evaluate(images.batch(1), return_dict=True, verbose=0))
         predictions.append(model.predict(images.batch(1), verbose=0))
@@ -212,7 +161,7 @@ def test_what_is_made_outside_the_scope_is_refused(strategy, make_model):
     def refused():
         return pytest.raises(ValueError, match="inside `strategy.scope\\(\\)`")
 
-    optimizer, metric = keras.optimizers.SGD(), mhd.metrics.HeadUsage()
+    optimizer, metric = keras.optimizers.SGD(), mhd.metrics.HypothesisUsage()
     with strategy.scope(), refused():
         make_model(lambda: optimizer)
     with strategy.scope(), refused():
@@ -242,10 +191,10 @@ def test_two_machines_equal_one_device(make_model, tmp_path):
     np.save(tmp_path / "data.npy", np.stack([x, y]))
     model = make_model(
         lambda: mhd.training.TorchAdamW(1e-3, use_ema=True, global_clipnorm=0.01),
-        [mhd.metrics.HeadUsage],
+        [mhd.metrics.HypothesisUsage],
     )
     model.save_weights(tmp_path / "start.weights.h5")
-    workers = start_workers(LOOPBACK, tmp_path)
+    workers = start_workers(TWO_MACHINES, tmp_path)
     history = model.fit(
         x, y, batch_size=4, epochs=2, shuffle=False, verbose=0, validation_data=(x, y)
     ).history
@@ -277,8 +226,13 @@ def start_workers(program, folder):
     ]
     return [
         subprocess.Popen(
-            [sys.executable, "-c", program, str(folder)],
-            env={**os.environ, "TF_CONFIG": json.dumps(config)},
+            [sys.executable, str(program), str(folder)],
+            env={
+                **os.environ,
+                "TF_CONFIG": json.dumps(config),
+                # The same package as here, wherever the program lies.
+                "PYTHONPATH": os.pathsep.join(sys.path),
+            },
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
