@@ -35,7 +35,13 @@ def add_parser(commands):
         "outputs would have one name get longer ones. The exit code is 1 if a photo "
         "failed; the others are done.",
     )
-    add = parser.add_argument
+    _add_photo_options(parser.add_argument)
+    _add_result_options(parser.add_argument)
+    _add_engine_options(parser.add_argument)
+    parser.set_defaults(run=_restore)
+
+
+def _add_photo_options(add):
     add(
         "inputs",
         nargs="+",
@@ -60,19 +66,6 @@ def add_parser(commands):
         action="store_true",
         help="leave out photos whose output is there already",
     )
-    add_preset_option(add)
-    add(
-        "--select",
-        type=_select,
-        metavar="mean|medoid|single|adaptive|I,J",
-        help="how one image is made of the hypotheses (default: the preset's)",
-    )
-    add(
-        "--hypotheses",
-        action="store_true",
-        help="also write NAME/NAME_0.png, NAME/NAME_0+1.png, ... and "
-        "NAME/NAME_uncertainty.png",
-    )
     add("--recursive", "-r", action="store_true", help="search folders' subfolders too")
     add(
         "--linear",
@@ -88,6 +81,31 @@ def add_parser(commands):
         help="refuse larger photos: small files can unfold to images that fill the "
         "memory (default: %(default)s)",
     )
+
+
+def _add_result_options(add):
+    add_preset_option(add)
+    add(
+        "--select",
+        type=_select,
+        metavar="mean|medoid|single|adaptive|I,J",
+        help="image to make of the hypotheses (default: the preset's)",
+    )
+    add(
+        "--hypotheses",
+        action="store_true",
+        help="also write NAME/NAME_0.png, NAME/NAME_0+1.png, ... and "
+        "NAME/NAME_uncertainty.png",
+    )
+    add(
+        "--no-guard",
+        action="store_true",
+        help="disable the artefact guard, which keeps the photo where the result is "
+        "implausible or the photo is sharp already",
+    )
+
+
+def _add_engine_options(add):
     add(
         "--tile",
         type=_tile,
@@ -115,16 +133,9 @@ def add_parser(commands):
         "--engine",
         choices=("auto", "keras", "litert"),
         default="auto",
-        help="what computes: litert, faster on a CPU; keras, for a GPU; auto: litert "
-        "where it can, else keras (default: %(default)s)",
+        help="litert: faster on a CPU; keras: for a GPU; auto: litert where possible, "
+        "else keras (default: %(default)s)",
     )
-    add(
-        "--no-guard",
-        action="store_true",
-        help="take the network's image also where it cannot be what was blurred, and "
-        "where the photo is sharp; otherwise the photo is kept there",
-    )
-    parser.set_defaults(run=_restore)
 
 
 def _select(text):

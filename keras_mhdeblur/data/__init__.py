@@ -17,9 +17,12 @@ from keras_mhdeblur.data.frames import blur_from_frames, open_frames
 from keras_mhdeblur.data.motion_blur import MotionBlur
 from keras_mhdeblur.data.pairs import pairs_from_frames, pairs_from_photo
 from keras_mhdeblur.data.patches import Patches
+from keras_mhdeblur.data.pipeline import keep_gpus_free
 from keras_mhdeblur.data.prepared import prepare, prepared_folder, prepared_size
 from keras_mhdeblur.data.synthesis import synthesize_motion_blur
 from keras_mhdeblur.photos import ImageFileError, read_image, write_image
+
+keep_gpus_free()
 
 __all__ = [
     "Benchmark",

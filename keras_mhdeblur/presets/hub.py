@@ -8,21 +8,28 @@ from pathlib import Path
 
 from keras_mhdeblur.presets.files import FILES, METADATA, PresetError, read_metadata
 from keras_mhdeblur.presets.files import verify as verify_files
+from keras_mhdeblur.utils.types import PathLike
 
 PREFIX = "hf://"
 # The Hub's client retries an unreachable server for half a minute and more.
 _PATIENCE_SECONDS = 4.0
 
 
-def upload_preset(folder, uri, revision=None, private=False, commit_message=None):
+def upload_preset(
+    uri: str,
+    preset: PathLike,
+    revision: str | None = None,
+    private: bool = False,
+    commit_message: str | None = None,
+) -> str:
     """Uploads a preset's files to the Hugging Face Hub, after verifying them.
 
     The repository and the branch are created where they do not exist. The Hub's
     client must be logged in (`hf auth login` or HF_TOKEN).
 
     Args:
-        folder: a preset's folder, as `save_to_preset` writes it.
         uri: "hf://user/name".
+        preset: a preset's folder, as `save_to_preset` writes it.
         revision: branch to commit to; the main one when None.
         private: whether a repository that is created now is private.
         commit_message: "Upload preset" when None.
@@ -39,6 +46,7 @@ def upload_preset(folder, uri, revision=None, private=False, commit_message=None
         raise PresetError(
             f"Pass the branch as `revision={inner_revision!r}`. Received: uri={uri!r}"
         )
+    folder = Path(preset)
     metadata = read_metadata(folder, str(folder))
     verify_files(folder, metadata["files"], metadata, str(folder))
 

@@ -113,13 +113,8 @@ def save_to_preset(
     folder = Path(os.path.abspath(folder))
     _refuse_foreign(folder)
 
-    entries = {
-        "keras_version": keras.__version__,
-        "date_saved": datetime.datetime.now().strftime("%Y-%m-%d@%H:%M:%S"),
+    entries = _facts(model, dtype) | {
         "description": description,
-        "architecture": type(model.network).__name__,
-        "parameters": model.network.count_params(),
-        "weights_dtype": dtype,
         "license": license,
         "license_text": license_text,
         "paper": paper,
@@ -160,6 +155,17 @@ def save_to_preset(
         if results is not None:
             write_json(new / RESULTS, results)
         write_metadata(new, entries, os.listdir(new))
+
+
+def _facts(model, dtype):
+    """The entries of metadata.json that are the library's to say."""
+    return {
+        "keras_version": keras.__version__,
+        "date_saved": datetime.datetime.now().strftime("%Y-%m-%d@%H:%M:%S"),
+        "architecture": type(model.network).__name__,
+        "parameters": model.network.count_params(),
+        "weights_dtype": dtype,
+    }
 
 
 def _refuse_foreign(folder):

@@ -23,7 +23,7 @@ def weights(model):
 
 def test_upload_then_load(hub, preset, make_model):
     (preset / "notes.txt").write_text("not a preset's file")
-    url = upload_preset(preset, URI, private=True)
+    url = upload_preset(URI, preset, private=True)
     commit = hub.resolve("me/small", "main")
     assert url == f"{hub.url}/me/small/commit/{commit}"
     assert hub.repos["me/small"]["private"]
@@ -35,20 +35,20 @@ def test_upload_then_load(hub, preset, make_model):
 
 
 def test_revision(hub, preset, tmp_path, make_model):
-    upload_preset(preset, URI)
+    upload_preset(URI, preset)
     first = hub.resolve("me/small", "main")
     other = make_model(seed=1)
     other.save_to_preset(tmp_path / "other")
-    upload_preset(tmp_path / "other", URI, revision="better")
+    upload_preset(URI, tmp_path / "other", revision="better")
     assert np.array_equal(weights(from_preset(f"{URI}@better")), weights(other))
-    upload_preset(tmp_path / "other", URI)
+    upload_preset(URI, tmp_path / "other")
     assert np.array_equal(weights(from_preset(URI)), weights(other))
     pinned = from_preset(f"{URI}@{first}")
     assert np.array_equal(weights(pinned), weights(make_model()))
 
 
 def test_only_files_of_a_preset_are_downloaded(hub, preset):
-    upload_preset(preset, URI)
+    upload_preset(URI, preset)
     files = hub.commits[hub.resolve("me/small", "main")]
     files["training.ckpt"] = b"large"
     from_preset(URI)
@@ -59,7 +59,7 @@ def test_only_files_of_a_preset_are_downloaded(hub, preset):
 
 
 def test_bit_flipped_on_the_server(hub, preset):
-    upload_preset(preset, URI)
+    upload_preset(URI, preset)
     files = hub.commits[hub.resolve("me/small", "main")]
     damaged = bytearray(files["model.weights.h5"])
     damaged[len(damaged) // 2] ^= 1
@@ -81,7 +81,7 @@ def test_missing_repository(hub):
 
 
 def test_missing_revision(hub, preset):
-    upload_preset(preset, URI)
+    upload_preset(URI, preset)
     with pytest.raises(PresetError, match="me/small has no revision 'v9'"):
         from_preset(f"{URI}@v9")
 
@@ -98,7 +98,7 @@ def test_unreachable(hub, preset, monkeypatch):
     with pytest.raises(PresetError, match="cannot be reached.*cache does not hold it"):
         from_preset(URI)
     with pytest.raises(PresetError, match="was not uploaded to hf://me/small"):
-        upload_preset(preset, URI)
+        upload_preset(URI, preset)
     assert time.monotonic() - start < 5
 
 
@@ -130,14 +130,14 @@ def test_name_resolution_that_hangs(hub, monkeypatch):
 
 
 def test_cache_serves_when_unreachable(hub, preset, monkeypatch, make_model):
-    upload_preset(preset, URI)
+    upload_preset(URI, preset)
     from_preset(URI)
     monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{free_port()}")
     assert np.array_equal(weights(from_preset(URI)), weights(make_model()))
 
 
 def test_offline(hub, preset, monkeypatch, make_model):
-    upload_preset(preset, URI)
+    upload_preset(URI, preset)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     hub.requests.clear()
     with pytest.raises(PresetError, match="HF_HUB_OFFLINE is set.*cache"):
@@ -154,7 +154,7 @@ def test_damaged_preset_is_not_uploaded(hub, preset):
     with open(preset / "config.json", "a") as file:
         file.write(" ")
     with pytest.raises(PresetError, match="config.json is damaged"):
-        upload_preset(preset, URI)
+        upload_preset(URI, preset)
     assert hub.requests == []
 
 
@@ -162,7 +162,7 @@ def test_upload_needs_login(hub, preset, monkeypatch):
     monkeypatch.delenv("HF_TOKEN")
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", "/nonexistent")
     with pytest.raises(PresetError, match="hf auth login"):
-        upload_preset(preset, URI)
+        upload_preset(URI, preset)
 
 
 @pytest.mark.parametrize("uri", ["hf://me", "hf://me/a/b", "hf:///a", "hf://me/a@"])
@@ -172,7 +172,7 @@ def test_malformed_uri(uri):
 
 
 def test_keras_opens_it(hub, preset, tmp_path, make_model):
-    upload_preset(preset, URI)
+    upload_preset(URI, preset)
     # The Hub's client reads HF_ENDPOINT when it is imported: a new interpreter.
     code = (
         "import keras, numpy, keras_mhdeblur\n"

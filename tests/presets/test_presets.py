@@ -157,7 +157,7 @@ def test_edited_card(preset):
     (preset / "README.md").write_text("a better card")
     from_preset(preset)
     with pytest.raises(PresetError, match="README.md is .*update_metadata"):
-        upload_preset(preset, "hf://me/p")
+        upload_preset("hf://me/p", preset)
     update_metadata(preset, scores={"gopro": 1.0})
     metadata = json.loads((preset / "metadata.json").read_text())
     assert metadata["scores"] == {"gopro": 1.0}
