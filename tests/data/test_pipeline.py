@@ -8,8 +8,6 @@ from keras_mhdeblur.data.pipeline import keep_gpus_free
 @pytest.mark.parametrize(
     "backend, hidden", [("jax", [([], "GPU")]), ("tensorflow", [])]
 )
-    "backend, hidden", [("jax", [([], "GPU")]), ("tensorflow", [])]
-)
 def test_tensorflow_leaves_the_gpus_to_other_backends(monkeypatch, backend, hidden):
     calls = []
 
