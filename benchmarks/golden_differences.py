@@ -11,7 +11,7 @@ import numpy as np
 from keras_mhdeblur.convert.conversion import build_model
 from keras_mhdeblur.convert.recognition import recognize
 
-GOLDEN = Path(__file__).parents[1] / "tests" / "data" / "golden"
+GOLDEN = Path(__file__).parents[1] / "tests" / "resources" / "golden"
 # Which official output is the final stage.
 FINAL = {"hinet": 1, "xydeblur": 2}
 

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_mhdeblur import losses, networks
+from keras_mhdeblur import Deblurrer, losses, networks
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
@@ -22,7 +22,7 @@ if keras.backend.backend() == "tensorflow":
         cpu, [tf.config.LogicalDeviceConfiguration()] * 2
     )
 
-DATA = pathlib.Path(__file__).parent / "data"
+RESOURCES = pathlib.Path(__file__).parent / "resources"
 
 keras.utils.set_random_seed(0)  # Networks among the parameters of tests.
 
@@ -43,7 +43,7 @@ class Golden:
     """A file of official PyTorch inputs and outputs, arrays channels last."""
 
     def __init__(self, name):
-        self.arrays = np.load(DATA / "golden" / f"{name}.npz")
+        self.arrays = np.load(RESOURCES / "golden" / f"{name}.npz")
         self.config = json.loads(str(self.arrays["config"]))
 
     def __getitem__(self, key):
@@ -239,7 +239,7 @@ def cache(tmp_path_factory):
 @pytest.fixture
 def without_guard(monkeypatch):
     """Restores without guard by default: no blur explains what toy models do."""
-    from keras_mhdeblur import Deblurrer, inference
+    from keras_mhdeblur import inference
 
     for owner in (Deblurrer, inference):
 
@@ -247,3 +247,15 @@ def without_guard(monkeypatch):
             return original(model, image, **{"guard": False, **options})
 
         monkeypatch.setattr(owner, "restore", restore)
+
+
+@pytest.fixture(scope="session")
+def tlc_deblurrer():
+    """Three heads, TLC, and weights with which every layer is seen in the output."""
+    network = networks.NAFNet(4, (1,), 1, (1,), num_heads=3)
+    for index, weight in enumerate(network.weights):
+        weight.assign(0.35 * keras.random.normal(weight.shape, seed=index))
+    # Images in the middle of the range are restored without clipping.
+    for weight in network.get_layer("heads").weights:
+        weight.assign(0.1 * weight)
+    return Deblurrer(network, tlc_train_size=8)

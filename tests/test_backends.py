@@ -47,7 +47,7 @@ def test_two_devices_on_jax_equal_one():
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_training_on_synthesized_blur_on(backend, tmp_path):
-    recipe = pathlib.Path(__file__).parent / "training" / "tiny_recipe.yaml"
+    recipe = pathlib.Path(__file__).parent / "resources" / "tiny_recipe.yaml"
     run(backend, PROGRAMS / "synthesized.py", recipe, tmp_path)
 
 

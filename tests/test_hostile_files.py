@@ -38,7 +38,7 @@ from keras_mhdeblur.presets.files import checksum
 from keras_mhdeblur.presets.litert import litert_from_preset
 
 FACTOR = int(os.environ.get("MHDEBLUR_FUZZ", 1))
-CHECKPOINTS = Path(__file__).parent / "data" / "checkpoints"
+CHECKPOINTS = Path(__file__).parent / "resources" / "checkpoints"
 NUMBERS = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 
 

@@ -9,7 +9,7 @@ import pytest
 from keras_mhdeblur.convert.checkpoint_files import read_state_dict
 from keras_mhdeblur.convert.pickled_tensors import CheckpointError
 
-FILES = pathlib.Path(__file__).parents[1] / "data" / "checkpoints"
+FILES = pathlib.Path(__file__).parents[1] / "resources" / "checkpoints"
 FORMATS = ("zip", "legacy")
 STATE = {
     "a.weight": np.arange(24, dtype="float32").reshape(2, 3, 4, 1),

@@ -19,7 +19,7 @@ from keras_mhdeblur.data import (
 )
 from keras_mhdeblur.data.frames import label_index
 
-GOPRO = Path(__file__).parent / "gopro_frames"
+GOPRO = Path(__file__).parents[1] / "resources" / "gopro_frames"
 
 
 def load(path):

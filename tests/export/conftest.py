@@ -2,24 +2,14 @@
 
 import importlib.util
 
-import keras
 import pytest
 
-from keras_mhdeblur import Deblurrer
 from keras_mhdeblur.export.saved_model import to_saved_model
-from keras_mhdeblur.networks import NAFNet
 
 
 @pytest.fixture(scope="session")
-def model():
-    """Three heads, TLC, and weights with which every layer is seen in the output."""
-    network = NAFNet(4, (1,), 1, (1,), num_heads=3)
-    for index, weight in enumerate(network.weights):
-        weight.assign(0.35 * keras.random.normal(weight.shape, seed=index))
-    # Images in the middle of the range are restored without clipping.
-    for weight in network.get_layer("heads").weights:
-        weight.assign(0.1 * weight)
-    return Deblurrer(network, tlc_train_size=8)
+def model(tlc_deblurrer):
+    return tlc_deblurrer
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""MAXIM against goldens, see tests/data/golden/README.md."""
+"""MAXIM against goldens, see tests/resources/golden/README.md."""
 
 import functools
 import json
@@ -39,7 +39,7 @@ from keras_mhdeblur.networks.maxim.mixing import (
     gelu,
 )
 
-FOLDER = pathlib.Path(__file__).parents[1] / "data" / "golden"
+FOLDER = pathlib.Path(__file__).parents[1] / "resources" / "golden"
 BLOCKS = np.load(FOLDER / "maxim_blocks.npz")
 TINY = {
     "width": 4,

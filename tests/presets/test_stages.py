@@ -8,7 +8,7 @@ import pytest
 from keras_mhdeblur import Deblurrer, from_preset, networks
 from keras_mhdeblur.presets import PresetError, litert
 
-GOLDEN = Path(__file__).parents[1] / "data" / "golden"
+GOLDEN = Path(__file__).parents[1] / "resources" / "golden"
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,9 @@ from keras_mhdeblur.training import recipes
 from keras_mhdeblur.training.recipes import build, schema
 from keras_mhdeblur.training.schedules import WarmupHoldCosine
 
-TINY = yaml.safe_load((Path(__file__).parent / "tiny_recipe.yaml").read_text())
+TINY = yaml.safe_load(
+    (Path(__file__).parents[1] / "resources" / "tiny_recipe.yaml").read_text()
+)
 
 
 @pytest.fixture

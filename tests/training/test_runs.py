@@ -16,7 +16,9 @@ from keras_mhdeblur.experimental.dead_heads import DeadHeadReset
 from keras_mhdeblur.training import callbacks, recipes, runs
 from keras_mhdeblur.training.distribution import make_strategy, num_replicas
 
-TINY = yaml.safe_load((Path(__file__).parent / "tiny_recipe.yaml").read_text())
+TINY = yaml.safe_load(
+    (Path(__file__).parents[1] / "resources" / "tiny_recipe.yaml").read_text()
+)
 
 QUIET = {"verbose": 0, "panel_every": 0}
 

@@ -12,6 +12,16 @@ from keras_mhdeblur.export.parity import Bound
 
 
 @pytest.fixture(scope="module")
+def model(tlc_deblurrer):
+    return tlc_deblurrer
+
+
+@pytest.fixture(autouse=True)
+def network_alone(without_guard):
+    """Exports hold the network, which `restore` is compared with without its guard."""
+
+
+@pytest.fixture(scope="module")
 def preset(model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("presets") / "tiny"
     model.save_to_preset(folder)

@@ -8,7 +8,7 @@ from PIL import Image
 
 from keras_mhdeblur import cli, data
 
-GOPRO = Path(__file__).parent / "data" / "gopro_frames"
+GOPRO = Path(__file__).parents[1] / "resources" / "gopro_frames"
 
 
 @pytest.fixture
