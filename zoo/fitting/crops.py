@@ -7,7 +7,8 @@ them. No place or photo is in two of the sets to fit, to choose and to report:
 
 - "fit": what the heads and their adaptive weights are fitted to.
 - "weigh": more crops of the same photos, for the adaptive weights alone.
-- "choose": what chooses among fits (ridge, weight of the mean, kinds of crops).
+- "choose": chooses among fits of the heads (ridge, weight of the mean).
+- "choose_weights": more crops of the same photos; both choose the caution.
 - "report": what is reported. Nothing is chosen by it.
 
 Pictures are 8 bits, as photos are: blurry and sharp, 256x256 but for "reds_quarter".
@@ -95,9 +96,11 @@ def of_photos(paths, random, per_photo=1):
             yield pixels[place]
 
 
-def shaken(patches, seed, label_jitter=0.0, blur=SHAKE):
-    """Camera shake by `data.synthesize_motion_blur`."""
+def shaken(patches, seed, label_jitter=0.0, blur=SHAKE, every=1):
+    """Camera shake by `data.synthesize_motion_blur`, of one of `every` patches."""
     for index, patch in enumerate(patches):
+        if index % every:
+            continue
         blurry, label = data.synthesize_motion_blur(
             patch[None].astype("float32") / 255,
             seed + index,
@@ -164,7 +167,9 @@ def all_crops(folder):
         ),
         ("fit", "shake"): shaken(of_photos(fit[:32], random(4)), 1000, 0.25),
         ("fit", "not_blurred"): not_blurred(of_photos(fit[::3], random(5)), random(6)),
-        ("weigh", "varied"): shaken(of_photos(fit, random(30), 8), 4000, 0.1, VARIED),
+        ("weigh", "varied"): shaken(
+            of_photos(fit, random(30), 8), 4000, 0.1, VARIED, every=2
+        ),
         ("choose", "gopro_half"): of_pairs(half, halves[18:], 1, random(10)),
         ("choose", "frames"): of_frames(others, 20, (7, 9, 11, 13), random(11), True),
         ("choose", "reds"): of_pairs(
@@ -174,8 +179,8 @@ def all_crops(folder):
         ("choose", "not_blurred"): not_blurred(
             of_photos(choose[::2], random(14)), random(15)
         ),
-        ("choose", "varied"): shaken(
-            of_photos(choose, random(31), 6), 5000, blur=VARIED
+        ("choose_weights", "varied"): shaken(
+            of_photos(choose, random(31), 6), 5000, blur=VARIED, every=2
         ),
         ("report", "reds_quarter"): (
             pair

@@ -26,13 +26,15 @@ from keras_mhdeblur.training.head_statistics import head_statistics
 
 NUM_HEADS = 4
 RIDGE, MEAN_WEIGHT = 1e-1, 1.0
+# Of the adaptive weights, see `fit_adaptive_weights`.
+CAUTION = 5.0
 RIDGES, MEAN_WEIGHTS = (1e-1, 3e-2, 1e-2, 3e-3), (0.0, 0.3, 1.0, 3.0)
 
 
-def batches(crops, part):
-    """Batches of one (blurry, sharp), float32, of all kinds of a set."""
+def batches(crops, *parts):
+    """Batches of one (blurry, sharp), float32, of all kinds of sets."""
     for (name, _), pairs in crops.items():
-        if name == part:
+        if name in parts:
             for blurry, sharp in zip(*pairs):
                 yield tuple(x[None].astype("float32") / 255 for x in (blurry, sharp))
 
@@ -143,10 +145,14 @@ if __name__ == "__main__":
     for stages, model in models.items():
         choose_engine(model, "litert")  # exports once, for what follows
         model.adaptive_weights = mhd.training.fit_adaptive_weights(
-            model, batches(crops, "fit"), shrinkage=0, patch_size=128
+            model,
+            batches(crops, "fit", "weigh"),
+            caution=CAUTION,
+            shrinkage=0,
+            patch_size=128,
         )
         model.select = "adaptive"
-        for part in ("choose", "report"):
+        for part in ("choose", "choose_weights", "report"):
             print(f"stages={stages}")
             print_scores(model, crops, part)
     models[2].save_to_preset(
