@@ -12,11 +12,10 @@ from PIL import Image
 from keras_mhdeblur import data, from_preset, losses, networks
 from keras_mhdeblur.data import MotionBlur, Patches
 from keras_mhdeblur.deblurrer import Deblurrer
-from keras_mhdeblur.experimental.dead_heads import DeadHeadReset
 from keras_mhdeblur.presets.saving import save_to_preset
 from keras_mhdeblur.presets.zoo import builtin_presets
 from keras_mhdeblur.training import recipes
-from keras_mhdeblur.training.recipes import build, schema
+from keras_mhdeblur.training.recipes import schema
 from keras_mhdeblur.training.schedules import WarmupHoldCosine
 
 TINY = yaml.safe_load(
@@ -270,11 +269,10 @@ def test_entries_of_the_networks_are_their_arguments(name):
 def test_entries_are_arguments_of_what_they_are_for():
     for name, section in schema.LOSSES.items():
         assert entries(section) == arguments(getattr(losses, name))
-    assert {*build.ASSIGNMENT} == arguments(losses.HypothesisLoss, "base", "combine")
+    assert {"relaxation"} == arguments(losses.HypothesisLoss, "base", "combine")
     expected = {
         "model": arguments(Deblurrer, "network"),
         "learning_rate": arguments(WarmupHoldCosine, "total_steps"),
-        "dead_head_reset": arguments(DeadHeadReset),
     }
     assert {
         name: entries(section) for name, section in schema.PLAIN.items()
