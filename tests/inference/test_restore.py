@@ -172,7 +172,7 @@ def test_unknown_selection_is_refused(model, image, select):
 
 @pytest.mark.parametrize("size", [0, -5, "none", [64], 1.5, True])
 def test_unknown_local_statistics_are_refused(model, image, size):
-    with pytest.raises(ValueError, match="`tlc_train_size` .*Received: local_stat"):
+    with pytest.raises(ValueError, match="`tlc_train_size` .*Received: tlc_train_size"):
         model.restore(image, tlc_train_size=size, engine="keras")
 
 
