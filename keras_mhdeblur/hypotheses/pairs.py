@@ -69,7 +69,8 @@ class Pairs:
         variance = variance_of(heads)
         if self.combine:
             # Over the K(K+1)/2 pair averages it is this multiple of that over the K.
-            variance = variance * (self.num_heads + 2) / (2 * (self.num_heads + 1))
+            factor = (self.num_heads + 2) / (2 * (self.num_heads + 1))
+            variance = variance * factor
         return variance
 
     def explained(self):

@@ -213,7 +213,7 @@ def test_fits_every_network(family):
     published = squared_errors(np.array(model(blurry)), sharp)[:, 0]
     assert np.log(best).mean() < np.log(published).mean() - 0.1
     assert np.log(best).mean() < np.log(single).mean()
-    pairs = mhd.combination.pair_indices(fitted.num_heads, fitted.combine_heads)
+    pairs = fitted.head_info.pairs.indices
     assert fitted.best_pair == pairs[np.log(errors).mean(axis=0).argmin()]
 
 
