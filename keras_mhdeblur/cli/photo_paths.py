@@ -43,7 +43,9 @@ def find_photos(inputs, recursive, output=None):
                 found = [path]
             else:
                 found = []
-                failures.append(f"{path}: there is no such file or folder")
+                failures.append(
+                    f"{path}: there is no such file or folder.{_hint(path)}"
+                )
             for photo in found:
                 key = os.path.realpath(photo)
                 photos.setdefault(key, (photo, name / photo.relative_to(path)))
@@ -69,6 +71,17 @@ def _expanded(item):
         if not any(part.startswith(".") for part in name.parts)
     ]
     return visible or [(path, _name_of(path))]
+
+
+def _hint(path):
+    """' Did you mean ...?' for the file beside a missing one with the nearest name."""
+    from keras_mhdeblur.utils.spelling import did_you_mean
+
+    try:
+        names = [name for name in os.listdir(path.parent) if not name.startswith(".")]
+    except OSError:
+        return ""
+    return did_you_mean(path.name, names)
 
 
 def _name_of(path):
