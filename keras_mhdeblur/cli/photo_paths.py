@@ -43,9 +43,7 @@ def find_photos(inputs, recursive, output=None):
                 found = [path]
             else:
                 found = []
-                failures.append(
-                    f"{path}: there is no such file or folder.{_hint(path)}"
-                )
+                failures.append(f"{path}: there is no such file or folder{_hint(path)}")
             for photo in found:
                 key = os.path.realpath(photo)
                 photos.setdefault(key, (photo, name / photo.relative_to(path)))
@@ -74,14 +72,17 @@ def _expanded(item):
 
 
 def _hint(path):
-    """' Did you mean ...?' for the file beside a missing one with the nearest name."""
+    """'. Did you mean ...?' for the file beside a missing one with the nearest name."""
     from keras_mhdeblur.utils.spelling import did_you_mean
 
+    if glob.has_magic(path.name):
+        return ""
     try:
         names = [name for name in os.listdir(path.parent) if not name.startswith(".")]
     except OSError:
         return ""
-    return did_you_mean(path.name, names)
+    hint = did_you_mean(path.name, names)
+    return hint and f".{hint}"
 
 
 def _name_of(path):

@@ -272,6 +272,10 @@ def test_patterns(photos, preset, tmp_path):
     for nothing in ("x*.jpg", "a**"):
         names, (failure,) = found(nothing)
         assert not names and failure.endswith("there is no such file or folder")
+    _, failures = found("a.jpgg")
+    assert failures[0].endswith(
+        "there is no such file or folder. Did you mean 'a.jpg'?"
+    )
     # A file of that name is no pattern.
     Image.new("L", (4, 4)).save(photos / "[ab].png")
     assert found("[ab].png") == (["[ab].png"], [])
