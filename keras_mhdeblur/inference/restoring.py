@@ -162,8 +162,9 @@ class _Restorer:
         self.guard = guard
         self.budget = Budget(memory)
         self.weights = selection.weights
-        self.compute = engine.heads
-        if not keep_heads and self.weights is not None:
+        if keep_heads or self.weights is None:
+            self.compute = engine.heads
+        else:
             # The stack then has one image, which the engine has averaged.
             self.compute, self.weights = engine.fold(self.weights), np.ones(1)
 

@@ -26,8 +26,8 @@ from keras_mhdeblur.training.head_statistics import head_statistics
 
 NUM_HEADS = 4
 RIDGE, MEAN_WEIGHT = 1e-1, 1.0
-# Of the adaptive weights by stages, see `fit_adaptive_weights`: the largest of 0.5, 2, 5,
-# 15 and 50 with 99 % of the best mean gain on the choosing crops.
+# Caution of the adaptive weights by stages (`fit_adaptive_weights`): of 0.5, 2, 5, 15
+# and 50 the largest with 99 % of the best mean gain on the choosing crops.
 CAUTION = {1: 5.0, 2: 2.0}
 RIDGES, MEAN_WEIGHTS = (1e-1, 3e-2, 1e-2, 3e-3), (0.0, 0.3, 1.0, 3.0)
 
