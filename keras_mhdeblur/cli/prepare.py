@@ -52,9 +52,7 @@ def add_parser(commands):
     )
     add("--allow-partial", action="store_true", help="take an incomplete benchmark")
     add("--skip-broken", action="store_true", help="leave out broken image files")
-    choice = parser.add_mutually_exclusive_group()
-    choice.add_argument("--dry-run", action="store_true", help="only say the disk size")
-    choice.add_argument("--yes", "-y", action="store_true", help="do not ask")
+    add("--dry-run", action="store_true", help="only say the disk size")
     parser.set_defaults(run=_prepare)
 
 
@@ -74,8 +72,6 @@ def _prepare(options):
         print(f"{options.output} will take {size / 1e9:.2f} GB", flush=True)
         if options.dry_run:
             return 0
-        if not options.yes:
-            _ask()
         _run(data, pairs, options.output, settings)
     except (ValueError, OSError) as error:
         message = str(error)
@@ -98,15 +94,6 @@ def _find_pairs(data, options):
             blur=options.blur,
             allow_partial=options.allow_partial,
         )
-
-
-def _ask():
-    try:
-        answer = input("Go on? [y/N] ")
-    except EOFError:
-        raise UsageError("nobody can answer here; --yes goes on without") from None
-    if answer.strip().lower() not in ("y", "yes"):
-        raise UsageError("nothing was written")
 
 
 def _run(data, pairs, output, settings):

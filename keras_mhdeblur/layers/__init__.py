@@ -5,7 +5,7 @@ from keras_mhdeblur.layers.channel_normalization import ChannelNormalization
 from keras_mhdeblur.layers.conv_transpose import Conv2DTranspose
 from keras_mhdeblur.layers.cropping import CropStack
 from keras_mhdeblur.layers.heads import HeadCombination, MultiHeadOutput
-from keras_mhdeblur.layers.pooling import LocalAveragePooling2D
+from keras_mhdeblur.layers.pooling import average_pool
 from keras_mhdeblur.layers.resampling import (
     BilinearDownsampling2D,
     BilinearUpsampling2D,
@@ -22,11 +22,11 @@ __all__ = [
     "Conv2DTranspose",
     "CropStack",
     "HeadCombination",
-    "LocalAveragePooling2D",
     "MultiHeadOutput",
     "PadToMultiple",
     "PixelShuffle",
     "PixelUnshuffle",
     "SupervisedAttention",
+    "average_pool",
     "bilinear_downsample",
 ]

@@ -38,7 +38,7 @@ class ChannelAttention(AttentionLayer):
     Call arguments:
         x: (B, H, W, C).
         window_size: None for global pooling, or the window (height, width) of local
-            pooling (`LocalAveragePooling2D`).
+            pooling (`layers.average_pool`).
 
     Output: (B, H, W, C).
 

@@ -1,6 +1,5 @@
 """Global and local average pooling (TLC)."""
 
-import keras
 import numpy as np
 from keras import ops
 
@@ -13,8 +12,7 @@ _BLOCK = 16
 _LARGEST_POOLED = {1: 32, 2: 192}
 
 
-@keras.saving.register_keras_serializable(package="keras_mhdeblur")
-class LocalAveragePooling2D(keras.layers.Layer):
+def average_pool(x, window_size=None):
     """Average over a sliding window: global pooling made local at test time (TLC).
 
     A network trained on small crops sees statistics of a small crop. At test time
@@ -23,41 +21,16 @@ class LocalAveragePooling2D(keras.layers.Layer):
     "Improving Image Restoration by Revisiting Global Information Aggregation",
     ECCV 2022.
 
-    Input: (B, H, W, C). Output: (B, H, W, C): every position holds the mean of the
-    window around it; the border repeats the outermost complete windows. Where the
-    window is at least as large as the image, every position holds the global mean.
-    `window_size=None` is plain global pooling, output (B, 1, 1, C). Sums are formed
-    in float32 under every dtype policy.
-
     Args:
+        x: features (B, H, W, C). Sums are formed in float32 whatever their dtype.
         window_size: (height, width) of the window in pixels, or None.
+
+    Returns:
+        (B, H, W, C): every position holds the mean of the window around it; the border
+        repeats the outermost complete windows. Where the window is at least as large
+        as the image, every position holds the global mean. Without a window (B, 1, 1,
+        C), the global mean.
     """
-
-    def __init__(self, window_size=None, **kwargs):
-        super().__init__(**kwargs)
-        if window_size is not None:
-            window_size = tuple(int(size) for size in window_size)
-            if len(window_size) != 2 or min(window_size) < 1:
-                raise ValueError(
-                    "`window_size` must be None or two positive integers. "
-                    f"Received: window_size={window_size}"
-                )
-        self.window_size = window_size
-
-    def call(self, x):
-        return average_pool(x, self.window_size)
-
-    def compute_output_shape(self, input_shape):
-        if self.window_size is None:
-            return (input_shape[0], 1, 1, input_shape[3])
-        return input_shape
-
-    def get_config(self):
-        return {**super().get_config(), "window_size": self.window_size}
-
-
-def average_pool(x, window_size=None):
-    """`LocalAveragePooling2D` as a function, for blocks that pool inside."""
     dtype = x.dtype
     x = ops.cast(x, "float32")
     if window_size is None:

@@ -243,29 +243,17 @@ def test_command(pairs, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
     assert run(*command, "--dry-run", "--tile", 32, "--step", 33) == 2
     assert "Received: step=33" in capsys.readouterr().err
-    assert run(*command, "--yes", "--tile", 32, "--step", 8) == 0
+    assert run(*command, "--tile", 32, "--step", 8) == 0
     out, err = capsys.readouterr()
     assert out.endswith(f"Wrote {tmp_path / 'out'}\n")
     assert len(err.splitlines()) == 5 and "5/5  5 of 5 pairs" in err
     assert np.load(tmp_path / "out" / "blurry.npy").shape == (5 * 8, 32, 32, 3)
 
 
-@pytest.mark.parametrize("answer, code", [("y", 0), ("n", 2), (None, 2)])
-def test_command_asks(pairs, tmp_path, monkeypatch, answer, code):
-    def reply(prompt):
-        if answer is None:
-            raise EOFError
-        return answer
-
-    monkeypatch.setattr("builtins.input", reply)
-    assert run("--data", tmp_path, "--output", tmp_path / "out") == code
-    assert (tmp_path / "out").exists() == (code == 0)
-
-
 def test_command_with_a_benchmark(tmp_path, capsys):
     for flag, folder in enumerate(["input", "target"]):
         save(tmp_path / "test" / folder / "a.png", 0, flag, (20, 20))
-    command = ("--data", tmp_path, "--output", tmp_path / "out", "--yes")
+    command = ("--data", tmp_path, "--output", tmp_path / "out")
     command += ("--benchmark", "gopro", "--split", "test")
     assert run(*command) == 2
     err = capsys.readouterr().err

@@ -19,7 +19,7 @@ class HalfInstanceNormalization(keras.layers.Layer):
         x: (B, H, W, C).
         window_size: None for statistics over the image, or the window (height,
             width) of local ones (TLC): mean P(x) and variance P(x^2) - P(x)^2 with P
-            the pooling of `LocalAveragePooling2D`.
+            the pooling of `layers.average_pool`.
 
     Output: (B, H, W, C).
 

@@ -57,7 +57,7 @@ class MPRNet(RestorationNetwork):
         tlc_train_size: None, or the size in pixels (one number or height and width)
             of the crops the network was trained on: channel attention then pools over
             windows of 1.5 times what it saw then instead of over all it sees (TLC, see
-            `LocalAveragePooling2D`), and no stage cuts the image into patches, so that
+            `layers.average_pool`), and no stage cuts the image into patches, so that
             a tile of an image is restored as the image is. Meant for inference;
             weights do not change.
 

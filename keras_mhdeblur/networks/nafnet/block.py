@@ -20,7 +20,7 @@ class NAFBlock(keras.layers.Layer):
     Call arguments:
         x: (B, H, W, C).
         window_size: None for attention by global pooling, or the window (height,
-            width) of local pooling (`LocalAveragePooling2D`).
+            width) of local pooling (`layers.average_pool`).
 
     Output: (B, H, W, C).
 

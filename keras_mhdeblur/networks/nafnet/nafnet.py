@@ -32,7 +32,7 @@ class NAFNet(RestorationNetwork):
         tlc_train_size: None, or the size in pixels (one number or height and width)
             of the crops the network was trained on: channel attention then pools over
             windows of 1.5 times that size instead of over the whole image (TLC, see
-            `LocalAveragePooling2D`). Meant for inference; weights do not change.
+            `layers.average_pool`). Meant for inference; weights do not change.
 
     Example:
 

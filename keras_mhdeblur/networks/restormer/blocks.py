@@ -115,7 +115,7 @@ class TransposedAttention(_Branch):
     Call arguments:
         x: (B, H, W, C).
         window_size: None for attention over the whole image, or the window (height,
-            width) of local attention (TLC, see `LocalAveragePooling2D`): the maps
+            width) of local attention (TLC, see `layers.average_pool`): the maps
             are cut into windows side by side, of which the last ends with the image
             (`layers.windows`), each attends by itself, and where two overlap the mean
             of them counts.
