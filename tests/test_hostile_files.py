@@ -4,6 +4,7 @@ MHDEBLUR_FUZZ=100 tries 100 times as many files, and others every time.
 """
 
 import copy
+import hashlib
 import io
 import json
 import os
@@ -19,7 +20,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
-from keras_mhdeblur import Deblurrer, cli, from_preset
+from keras_mhdeblur import Deblurrer, cli, from_preset, inference
 from keras_mhdeblur.cli.photo_paths import find_photos
 from keras_mhdeblur.convert import from_torch_checkpoint
 from keras_mhdeblur.convert.checkpoint_files import read_state_dict
@@ -271,7 +272,8 @@ def test_metadata(preset, write_preset, data):
     folder = write_preset("metadata.json", content)
     model = attempt(litert_from_preset, folder)
     if model is not None:
-        assert model.restore(np.zeros((5, 6, 3), "uint8")).image.shape == (5, 6, 3)
+        image = np.zeros((5, 6, 3), "uint8")
+        assert inference.restore(model, image).image.shape == (5, 6, 3)
     attempt(update_metadata, folder)
 
 
@@ -283,10 +285,6 @@ def test_metadata(preset, write_preset, data):
         {"litert": None},
         {"litert": {"num_heads": 2}},
         {"fingerprint": None, "litert": []},
-        {"best_pair": 3},
-        {"best_pair": [0, 7]},
-        {"select": {}},
-        {"select": [5, 5]},
     ],
 )
 def test_wrong_metadata(preset, write_preset, change):
@@ -294,6 +292,26 @@ def test_wrong_metadata(preset, write_preset, change):
     folder = write_preset("metadata.json", json.dumps(metadata).encode())
     with pytest.raises(PresetError):
         litert_from_preset(folder)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"best_pair": 3}, {"best_pair": [0, 7]}, {"select": {}}, {"select": [5, 5]}],
+)
+def test_wrong_choice_in_a_configuration(preset, write_preset, change):
+    config = json.loads(preset["config.json"])
+    config["config"] |= change
+    content = json.dumps(config).encode()
+    folder = write_preset("config.json", content)
+    metadata = json.loads(preset["metadata.json"])
+    metadata["files"]["config.json"] = {
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "bytes": len(content),
+    }
+    (folder / "metadata.json").write_text(json.dumps(metadata))
+    for load in (litert_from_preset, from_preset):
+        with pytest.raises(PresetError):
+            load(folder)
 
 
 @pytest.mark.parametrize(

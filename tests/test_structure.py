@@ -1,6 +1,9 @@
 """The package has one direction: a module imports only what lies below it."""
 
 import ast
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -152,3 +155,26 @@ def test_light_modules_need_neither_keras_nor_tensorflow(part):
             if at_top and name.split(".")[0] in ("keras", "tensorflow")
         }
         assert not heavy, f"{path.relative_to(ROOT)} imports {heavy}"
+
+
+LAZY = """
+import sys
+import keras_mhdeblur
+heavy = {"keras", "tensorflow", "numpy", "PIL"}
+assert not heavy & set(sys.modules), heavy & set(sys.modules)
+assert set(keras_mhdeblur.__all__) < set(dir(keras_mhdeblur))
+names = {}
+exec("from keras_mhdeblur import *", names)
+assert set(keras_mhdeblur.__all__) <= set(names)
+assert names["from_preset"] is keras_mhdeblur.from_preset
+"""
+
+
+def test_the_package_loads_nothing_before_it_is_asked_for():
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", LAZY], env=environment, check=True)
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(AttributeError, match="no attribute 'restore_photo'"):
+        keras_mhdeblur.restore_photo
