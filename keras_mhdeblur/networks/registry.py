@@ -81,6 +81,12 @@ class Family:
     detection: Detection | None = None
     """How official checkpoints are recognised; None: they are not."""
 
+    numbers: str = "num_heads image_channels width"
+    """Constructor arguments that are numbers, with spaces between, for recipes."""
+
+    others: str = ""
+    """The other constructor arguments."""
+
     peak_bytes: tuple[float, float] | None = None
     """Peak memory of inference in bytes per pixel: (constant, slope).
 

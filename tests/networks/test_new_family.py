@@ -18,7 +18,7 @@ from keras_mhdeblur.networks.base import RestorationNetwork
 from keras_mhdeblur.networks.recognition_tools import head_arguments
 from keras_mhdeblur.networks.torch_layouts import conv_entries
 from keras_mhdeblur.presets.litert import fingerprint
-from keras_mhdeblur.training import recipes
+from keras_mhdeblur.training.recipes import build, schema
 
 PACKAGE = "test_new_family"
 
@@ -263,7 +263,9 @@ def test_without_registration(state, monkeypatch):
 
 
 def test_recipes_know_the_family(family):
-    assert recipes._networks()["ToyNet"] is ToyNet
+    assert build.network_classes()["ToyNet"] is ToyNet
+    entries = schema.network_entries()["ToyNet"]
+    assert {"num_heads", "width"} <= set(entries.numbers)
 
 
 def test_every_network_here_is_of_a_family(kind):

@@ -263,7 +263,7 @@ def entries(section):
 
 @pytest.mark.parametrize("name", networks.__all__)
 def test_entries_of_the_networks_are_their_arguments(name):
-    assert entries(schema.NETWORKS[name]) == arguments(getattr(networks, name))
+    assert entries(schema.network_entries()[name]) == arguments(getattr(networks, name))
 
 
 def test_entries_are_arguments_of_what_they_are_for():

@@ -13,6 +13,8 @@ FAMILY = Family(
     network=HINet,
     entries=hinet_entries,
     detection=DETECTION,
+    numbers="num_heads image_channels width depth hin_start hin_end relu_slope",
+    others="tlc_train_size",
     # Measured at the published width (`benchmarks/inference.py`), taken as
     # proportional to the width.
     peak_bytes=(0, 31),

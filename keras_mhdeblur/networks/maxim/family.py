@@ -10,4 +10,7 @@ FAMILY = Family(
     network=MAXIM,
     entries=maxim_entries,
     detection=DETECTION,
+    numbers="num_heads image_channels "
+    "width stages num_groups num_bottlenecks bottleneck_side reduction",
+    others="sides scale_outputs",
 )

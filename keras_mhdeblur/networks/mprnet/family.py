@@ -10,6 +10,8 @@ FAMILY = Family(
     network=MPRNet,
     entries=mprnet_entries,
     detection=DETECTION,
+    numbers="num_heads image_channels width unet_step orsnet_step num_cab reduction",
+    others="tlc_train_size use_bias",
     # Measured at the published width (`benchmarks/inference.py`), taken as
     # proportional to the width.
     peak_bytes=(0, 80),

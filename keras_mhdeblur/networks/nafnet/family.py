@@ -10,6 +10,8 @@ FAMILY = Family(
     network=NAFNet,
     entries=nafnet_entries,
     detection=DETECTION,
+    numbers="num_heads image_channels width middle_blocks",
+    others="tlc_train_size encoder_blocks decoder_blocks",
     # Measured on TensorFlow on a CPU: encoder (1, 1, 1, 28), with local statistics, 676
     # at width 16 and 1142 at width 32.
     peak_bytes=(250, 30),

@@ -10,6 +10,8 @@ FAMILY = Family(
     network=Restormer,
     entries=restormer_entries,
     detection=DETECTION,
+    numbers="num_heads image_channels width num_refinement_blocks ffn_expansion",
+    others="tlc_train_size num_blocks attention_heads use_bias norm",
     # Measured at the published width (`benchmarks/inference.py`), taken as
     # proportional to the width.
     peak_bytes=(0, 163),

@@ -10,6 +10,7 @@ FAMILY = Family(
     network=XYDeblur,
     entries=xydeblur_entries,
     detection=DETECTION,
+    numbers="num_heads image_channels width num_res_blocks",
     # Measured at the published width (`benchmarks/inference.py`), taken as
     # proportional to the width.
     peak_bytes=(0, 45),

@@ -5,6 +5,7 @@ import re
 
 import yaml
 
+from keras_mhdeblur.networks.registry import families
 from keras_mhdeblur.training.recipes.build import hypothesis_loss
 from keras_mhdeblur.utils.spelling import did_you_mean
 
@@ -33,26 +34,6 @@ class Entries:
         _refuse_words(section, self.numbers, title)
 
 
-_HEADS = "num_heads image_channels "
-_TLC = "tlc_train_size "
-NETWORKS = {
-    "HINet": Entries(_HEADS + "width depth hin_start hin_end relu_slope", _TLC),
-    "MAXIM": Entries(
-        _HEADS + "width stages num_groups num_bottlenecks bottleneck_side reduction",
-        "sides scale_outputs",
-    ),
-    "MPRNet": Entries(
-        _HEADS + "width unet_step orsnet_step num_cab reduction", _TLC + "use_bias"
-    ),
-    "NAFNet": Entries(
-        _HEADS + "width middle_blocks", _TLC + "encoder_blocks decoder_blocks"
-    ),
-    "Restormer": Entries(
-        _HEADS + "width num_refinement_blocks ffn_expansion",
-        _TLC + "num_blocks attention_heads use_bias norm",
-    ),
-    "XYDeblur": Entries(_HEADS + "width num_res_blocks"),
-}
 _SIZES = "patch_size batch_size "
 DATA = {
     "benchmark_folder": Entries(
@@ -95,7 +76,7 @@ METRICS = (
     "HypothesisUsage",
 )
 # Sections with a `name`, and the entries of each name.
-NAMED = {"network": NETWORKS, "data": DATA, "loss": LOSSES, "optimizer": OPTIMIZERS}
+NAMED = {"data": DATA, "loss": LOSSES, "optimizer": OPTIMIZERS}
 # Sections without.
 PLAIN = {
     "model": Entries(
@@ -114,6 +95,13 @@ _DTYPE_POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
 _ELSEWHERE = {
     "optimizer": {"lr": "learning_rate.peak", "learning_rate": "learning_rate.peak"}
 }
+
+
+def network_entries():
+    """The entries of each registered network, by name."""
+    return {
+        family.name: Entries(family.numbers, family.others) for family in families()
+    }
 
 
 class _Loader(yaml.SafeLoader):
@@ -171,7 +159,7 @@ def check_recipe(recipe):
     """
     known = _REQUIRED + _OPTIONAL
     _refuse_wrong_names(recipe, known, _REQUIRED, "sections")
-    for title in (*NAMED, *PLAIN):
+    for title in ("network", *NAMED, *PLAIN):
         if not isinstance(recipe.get(title, {}), dict):
             raise ValueError(
                 f"The section {title} must hold entries `key: value`. "
@@ -185,7 +173,7 @@ def check_recipe(recipe):
     _check_data(recipe)
     _check_optimizer(recipe["optimizer"])
     _check_loss(recipe.get("loss", {"name": "PSNRLoss"}))
-    _check_named("network", recipe["network"])
+    _check_named("network", recipe["network"], choices=network_entries())
     for title, entries in PLAIN.items():
         if title in recipe:
             entries.check(recipe[title], title)
@@ -223,12 +211,13 @@ def _replace(recipe, setting):
         ) from None
 
 
-def _check_named(title, section, more=()):
+def _check_named(title, section, more=(), choices=None):
     """Checks a section with a `name`, which may also have the entries `more`."""
+    choices = NAMED[title] if choices is None else choices
     name = section.get("name")
-    _refuse_unknown(NAMED[title], name, title)
+    _refuse_unknown(choices, name, title)
     entries = {key: value for key, value in section.items() if key != "name"}
-    NAMED[title][name].check(entries, title, more)
+    choices[name].check(entries, title, more)
 
 
 def _check_data(recipe):
