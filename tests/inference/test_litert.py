@@ -164,9 +164,9 @@ def test_the_command_needs_neither_keras_nor_tensorflow(preset, image, tmp_path)
     arguments = [str(argument) for argument in (*arguments, "--hypotheses")]
     code = f"""
 import sys
-import mhdeblur
+from keras_mhdeblur import cli
 
-assert mhdeblur.main({arguments}) == 0
+assert cli.main({arguments}) == 0
 heavy = {{"keras", "tensorflow", "jax", "torch", "h5py", "huggingface_hub"}}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
 """
