@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_mhdeblur import Deblurrer, cli, from_preset
+from keras_mhdeblur import Deblurrer, cli, from_preset, inference
 from keras_mhdeblur.engines.keras_engine import KerasEngine
 from keras_mhdeblur.engines.litert_model import LiteRTModel
-from keras_mhdeblur.inference import restore
 from keras_mhdeblur.inference.engine_choice import choose_engine
 from keras_mhdeblur.networks import NAFNet
 from keras_mhdeblur.presets import litert
@@ -93,7 +92,7 @@ def test_float16_file_of_a_preset(model, image, tmp_path):
     loaded = from_preset(tmp_path / "tiny")
     # The converter folds some weights before it rounds them.
     np.testing.assert_allclose(
-        restore(light, image).image,
+        inference.restore(light, image).image,
         loaded.restore(image, engine="keras").image,
         atol=2e-3,
     )
@@ -105,7 +104,7 @@ def test_choices_of_a_preset(preset, model, image):
     assert light.adaptive_weights == from_preset(preset).adaptive_weights
     assert from_preset(preset, load_weights=False).adaptive_weights is None
     for select, same in (("single", (2, 0)), ("adaptive", "adaptive")):
-        result = restore(light, image, select=select)
+        result = inference.restore(light, image, select=select)
         expected = model.restore(image, select=same, engine="keras").image
         np.testing.assert_allclose(result.image, expected, atol=1e-5)
 
@@ -119,7 +118,7 @@ def test_a_preset_without_a_file_has_one_after_the_first_use(tmp_path, image):
     from_preset(tmp_path / "tiny").restore(image, engine="litert")
     light = litert.litert_from_preset(tmp_path / "tiny")
     np.testing.assert_allclose(
-        restore(light, image).image, model.restore(image).image, atol=1e-5
+        inference.restore(light, image).image, model.restore(image).image, atol=1e-5
     )
 
 
@@ -199,6 +198,6 @@ def test_wrong_engines(model, preset, image):
         model.restore(image, engine="onnx")
     light = litert.litert_from_preset(preset)
     with pytest.raises(ValueError, match="`engine` must be .* engine='keras'"):
-        restore(light, image, engine="keras")
+        inference.restore(light, image, engine="keras")
     with pytest.raises(ValueError, match="fixed when .* tlc_train_size=64"):
-        restore(light, image, tlc_train_size=64)
+        inference.restore(light, image, tlc_train_size=64)
