@@ -106,9 +106,12 @@ def test_refusals():
     model = tiny_model()
     with pytest.raises(ValueError, match="3 rows of 10.*adaptive_weights=None"):
         model.restore(image, select="adaptive")
-    model.adaptive_weights = np.zeros((3, 9))
     with pytest.raises(ValueError, match=r"3 rows of 10.*of shape \(3, 9\)"):
-        model.restore(image, select="adaptive")
+        model.adaptive_weights = np.zeros((3, 9))
+    assert model.adaptive_weights is None
+    with pytest.raises(ValueError, match="3 rows of 10.*adaptive_weights=None"):
+        model.select = "adaptive"
+    assert model.select == "mean"
 
 
 @pytest.fixture
