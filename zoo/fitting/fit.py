@@ -26,8 +26,8 @@ from keras_mhdeblur.training.head_statistics import head_statistics
 
 NUM_HEADS = 4
 RIDGE, MEAN_WEIGHT = 1e-1, 1.0
-# Of the adaptive weights: of 0.5, 2 and 5 the largest with 98 % of the best mean gain on
-# the choosing crops.
+# Of the adaptive weights: the largest of 0.5, 2 and 5 with 98 % of the best mean gain
+# on the choosing crops.
 CAUTION = 2.0
 RIDGES, MEAN_WEIGHTS = (1e-1, 3e-2, 1e-2, 3e-3), (0.0, 0.3, 1.0, 3.0)
 
