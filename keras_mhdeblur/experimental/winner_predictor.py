@@ -52,7 +52,7 @@ class WinnerPredictor(keras.Model):
 
     ```python
     model = keras_mhdeblur.from_preset("nafnet_mh_c")
-    predictor = keras_mhdeblur.WinnerPredictor(model)
+    predictor = WinnerPredictor(model)
     predictor.compile(keras.optimizers.Adam(1e-3))
     predictor.fit(dataset_of_blurry_and_sharp)
     result = model.restore("photo.jpg")

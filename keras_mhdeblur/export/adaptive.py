@@ -1,4 +1,4 @@
-"""The adaptive mean of `inference.adaptive` as a part of an exported graph."""
+"""The adaptive mean of `hypotheses.adaptive` as a part of an exported graph."""
 
 import keras
 import numpy as np
@@ -11,7 +11,7 @@ from keras_mhdeblur.layers.spatial import padded_size
 class AdaptiveMean(keras.layers.Layer):
     """The mean of the heads with weights that follow the place.
 
-    `inference.adaptive.adaptive_mean` of a batch, in forms that survive export: sizes
+    `hypotheses.adaptive.adaptive_mean` of a batch, in forms that survive export: sizes
     are read off tensors or are those of gathers, so that LiteRT can plan its memory
     (see `layers.static_shapes`), and there is no convolution or matrix product, which
     LiteRT's int8 weights would make too coarse.
@@ -45,7 +45,7 @@ class AdaptiveMean(keras.layers.Layer):
         return image_shape
 
     def _features(self, heads, image):
-        """`inference.adaptive.features` (B, rows, columns, F)."""
+        """`hypotheses.adaptive.features` (B, rows, columns, F)."""
         num_heads = heads.shape[1]
         change = ops.mean(heads, axis=-1) - ops.expand_dims(ops.mean(image, axis=-1), 1)
         change = ops.transpose(change, (0, 2, 3, 1))

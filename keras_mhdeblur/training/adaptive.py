@@ -29,7 +29,7 @@ def fit_adaptive_weights(
     """Finds with which weights the heads' mean is nearest to the labels.
 
     The weights are the softmax of a linear function of what the heads change in a
-    patch (`inference.adaptive`). It is fitted to the mean over patches of the PSNR of
+    patch (`hypotheses.adaptive`). It is fitted to the mean over patches of the PSNR of
     the weighted mean; the squared errors of the heads and their products suffice for
     that, so that the network sees each patch once.
 
