@@ -1,5 +1,6 @@
 """A network, the combination of its heads, and the training step that joins them."""
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -106,7 +107,8 @@ class Deblurrer(_Trainer):
         self.network = network
         self.combine_heads = combination if combine_heads else False
         self.tlc_train_size = tlc_train_size = crop_size(tlc_train_size)
-        self._choice = {"select": "mean", "best_pair": None, "adaptive_weights": None}
+        pairs = Pairs(self.num_heads, self.combine_heads)
+        self._choose(HeadInfo(pairs), "mean")
         self.adaptive_weights = adaptive_weights
         self.best_pair = best_pair
         self.select = select
@@ -123,16 +125,16 @@ class Deblurrer(_Trainer):
     @property
     def select(self):
         """The default of `restore`'s argument `select`; checked when it is set."""
-        return self._choice["select"]
+        return self._select
 
     @select.setter
     def select(self, select):
-        self._choose(select=to_python(select))
+        self._choose(self.head_info, to_python(select))
 
     @property
     def best_pair(self):
         """The pair of heads (i, j) of `select="single"`; checked when it is set."""
-        return self._choice["best_pair"]
+        return self.head_info.best_pair
 
     @best_pair.setter
     def best_pair(self, best_pair):
@@ -144,33 +146,33 @@ class Deblurrer(_Trainer):
                     f"Received: best_pair={best_pair!r}"
                 )
             self.head_info.parse(best_pair, "best_pair")
-        self._choose(best_pair=best_pair)
+        info = dataclasses.replace(self.head_info, best_pair=best_pair)
+        self._choose(info, self.select)
 
     @property
     def adaptive_weights(self):
         """Coefficients that `select="adaptive"` needs; checked when they are set."""
-        return self._choice["adaptive_weights"]
+        return self.head_info.adaptive_weights
 
     @adaptive_weights.setter
     def adaptive_weights(self, coefficients):
         coefficients = to_python(coefficients)
         if coefficients is not None:
             check_coefficients(coefficients, self.num_heads, "select")
-        self._choose(adaptive_weights=coefficients)
+        info = dataclasses.replace(self.head_info, adaptive_weights=coefficients)
+        self._choose(info, self.select)
 
-    def _choose(self, **changes):
-        choice = {**self._choice, **changes}
-        info = HeadInfo(
-            self.head_info.pairs, choice["best_pair"], choice["adaptive_weights"]
-        )
-        info.parse(choice["select"])
-        object.__setattr__(self, "_choice", choice)
+    def _choose(self, info, select):
+        """Takes facts about the heads and a default selection that fit each other."""
+        info.parse(select)
+        # Past Keras, which would replace tuples by containers that it tracks.
+        object.__setattr__(self, "_head_info", info)
+        object.__setattr__(self, "_select", select)
 
     @property
     def head_info(self) -> HeadInfo:
         """`HeadInfo` of the heads, for `restore`."""
-        pairs = Pairs(self.num_heads, self.combine_heads)
-        return HeadInfo(pairs, self.best_pair, self.adaptive_weights)
+        return self._head_info
 
     @property
     def num_heads(self) -> int:

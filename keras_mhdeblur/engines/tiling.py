@@ -216,16 +216,15 @@ def _in_parts(band, top, bottom):
         yield top + rows.start, top + rows.stop, band[:, rows]
 
 
-def head_images(engine, image, memory, on_tile=None):
+def head_images(engine, image, memory):
     """Head images (K, H, W, C) of an image (H, W, C), in the tiles that `restore` has.
 
     Args:
         engine: `KerasEngine` or `LiteRTModel`.
         image: the blurry image, float32 in [0, 1].
         memory: bytes for the network's activations and for tiles, see `tile_shape`.
-        on_tile: called after every tile.
     """
     shape = image.shape[:2]
     plan = TilePlan.of("auto", shape, engine, memory, engine.num_heads)
-    bands = run_tiled(lambda *place: engine.heads(image[place]), plan, on_tile)
+    bands = run_tiled(lambda *place: engine.heads(image[place]), plan)
     return np.concatenate([stack.copy() for _, _, stack in bands], axis=1)

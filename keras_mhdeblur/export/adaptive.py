@@ -11,7 +11,7 @@ from keras_mhdeblur.layers.spatial import padded_size
 class AdaptiveMean(keras.layers.Layer):
     """The mean of the heads with weights that follow the place.
 
-    `hypotheses.adaptive.adaptive_mean` of a batch, in forms that survive export: sizes
+    `hypotheses.selection.Adaptive` of a batch, in forms that survive export: sizes
     are read off tensors or are those of gathers, so that LiteRT can plan its memory
     (see `layers.static_shapes`), and there is no convolution or matrix product, which
     LiteRT's int8 weights would make too coarse.

@@ -72,29 +72,14 @@ def check_coefficients(coefficients, num_heads, argument):
         )
 
 
-def adaptive_mean(heads, image, coefficients):
-    """The mean of the heads with weights that follow the place.
+def adaptive_bands(heads, crop, coefficients):
+    """The mean of the heads with weights that follow the place, some rows at a time.
 
     Args:
         heads: head images (K, H, W, C), not clipped.
-        image: the blurry image (H, W, C) in [0, 1].
+        crop: function from a slice of rows to the blurry image there.
         coefficients: (K, F + 1), of a linear function of the `features` and 1 whose
             softmax are the weights; `training.fit_adaptive_weights` finds them.
-
-    Returns:
-        float32 (H, W, C).
-    """
-    bands = adaptive_bands(heads, lambda rows: image[rows], coefficients)
-    return np.concatenate([rows for _, _, rows in bands])
-
-
-def adaptive_bands(heads, crop, coefficients):
-    """The `adaptive_mean` some rows at a time.
-
-    Args:
-        heads: as for `adaptive_mean`.
-        crop: function from a slice of rows to the blurry image there.
-        coefficients: as for `adaptive_mean`.
 
     Yields:
         (top, bottom, image): rows of the image, float32 (bottom - top, W, C).

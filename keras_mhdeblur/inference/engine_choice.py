@@ -46,7 +46,7 @@ def _as_it_is(engine, wanted, tlc_train_size):
         )
     if tlc_train_size != "model":
         raise ValueError(
-            "`tlc_train_size` were fixed when the LiteRT file was exported. "
+            "`tlc_train_size` was fixed when the LiteRT file was exported. "
             f"Received: tlc_train_size={tlc_train_size!r}"
         )
     return engine

@@ -3,6 +3,7 @@ import pytest
 
 from keras_mhdeblur import Deblurrer
 from keras_mhdeblur.hypotheses import adaptive
+from keras_mhdeblur.hypotheses.selection import Adaptive
 from keras_mhdeblur.inference.engine_choice import choose_engine
 from keras_mhdeblur.networks import NAFNet
 
@@ -55,7 +56,7 @@ def test_constant_weights(rng_heads):
     coefficients = np.zeros((3, 10))
     coefficients[:, -1] = np.log([0.5, 0.3, 0.2])
     np.testing.assert_allclose(
-        adaptive.adaptive_mean(heads, image, coefficients),
+        Adaptive(coefficients).image(heads, image),
         np.einsum("k,khwc->hwc", [0.5, 0.3, 0.2], heads),
         atol=1e-5,
     )
@@ -69,7 +70,7 @@ def test_weights_follow_the_place():
     bold[:, :320] += 1e-3
     coefficients = np.zeros((2, 6))
     coefficients[1, 1], coefficients[1, -1] = 10, 10 * 2 * np.log(100)
-    result = adaptive.adaptive_mean(np.stack([image, bold]), image, coefficients)
+    result = Adaptive(coefficients).image(np.stack([image, bold]), image)
     np.testing.assert_array_equal(result[:, :200], 0.5)
     np.testing.assert_allclose(result[:, 440:], 0.6, atol=1e-6)
 
@@ -79,10 +80,10 @@ def test_any_size_in_bands(size, monkeypatch):
     rng = np.random.default_rng(2)
     image = rng.uniform(0, 1, (*size, 3)).astype("float32")
     heads = image + rng.normal(0, 0.1, (3, *size, 3)).astype("float32")
-    result = adaptive.adaptive_mean(heads, image, some_coefficients(3))
+    result = Adaptive(some_coefficients(3)).image(heads, image)
     assert result.shape == image.shape and np.isfinite(result).all()
     monkeypatch.setattr(adaptive, "_BAND", 32)
-    bands = adaptive.adaptive_mean(heads, image, some_coefficients(3))
+    bands = Adaptive(some_coefficients(3)).image(heads, image)
     np.testing.assert_allclose(bands, result, atol=1e-6)
 
 
@@ -91,7 +92,7 @@ def test_restore(without_guard):
     image = np.random.default_rng(1).uniform(0.4, 0.6, (250, 240, 3)).astype("float32")
     whole = model.restore(image, select="adaptive")
     heads = choose_engine(model).heads(image)
-    expected = adaptive.adaptive_mean(heads, image, model.adaptive_weights)
+    expected = Adaptive(model.adaptive_weights).image(heads, image)
     np.testing.assert_allclose(whole.image, expected, atol=1e-5)
     assert np.abs(whole.image - whole.select("mean").image).max() > 1e-3
     np.testing.assert_allclose(whole.select("adaptive").image, whole.image, atol=1e-6)

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from keras_mhdeblur.hypotheses import adaptive
+from keras_mhdeblur.hypotheses.selection import Adaptive
 from keras_mhdeblur.training import fit_adaptive_weights
 
 
@@ -28,7 +29,7 @@ def batches(count=16):
 def errors(coefficients):
     model, result = Model(), []
     for blurry, sharp in zip(*map(np.concatenate, zip(*batches()))):
-        restored = adaptive.adaptive_mean(model.heads(blurry), blurry, coefficients)
+        restored = Adaptive(coefficients).image(model.heads(blurry), blurry)
         result.append(np.square(restored - sharp).mean())
     return np.array(result).reshape(-1, 2, 4).mean(axis=(0, 2))
 
