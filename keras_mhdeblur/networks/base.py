@@ -27,7 +27,7 @@ class RestorationNetwork(keras.Model):
         trainable: whether any weight is trained.
     """
 
-    # Which pairs of heads the hypotheses average, see `hypotheses.pairs.Pairs`.
+    # The pairs of heads that the hypotheses average, see `hypotheses.pairs.Pairs`.
     combination = True
     # Largest side in pixels of the tiles that photos are restored in; None where a
     # photo is best restored as a whole, and memory alone limits tiles.

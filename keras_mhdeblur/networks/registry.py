@@ -79,7 +79,7 @@ class Family:
     """
 
     detection: Detection | None = None
-    """How official checkpoints are recognised; None: they are not."""
+    """Recognition of official checkpoints; None for a family without them."""
 
     numbers: str = "num_heads image_channels width"
     """Constructor arguments that are numbers, with spaces between, for recipes."""
