@@ -31,7 +31,7 @@ class PadToMultiple(keras.layers.Layer):
         self.mode = mode
 
     def call(self, x):
-        for axis, old in enumerate(ops.shape(x)[1:3], 1):
+        for axis, old in self._axes_to_pad(x):
             new = padded_size(old, self.multiple)
             if self.mode == "reflect":
                 indices = _mirrored_indices(old, new)
@@ -41,6 +41,16 @@ class PadToMultiple(keras.layers.Layer):
                 indices = ops.minimum(ops.arange(new), old)
             x = ops.take(x, indices, axis=axis)
         return x
+
+    def _axes_to_pad(self, x):
+        """(axis, size) of height and width, but for sizes known to need no padding.
+
+        A gather that takes every row once is one that GPUs of phones and browsers
+        refuse.
+        """
+        for axis, size in enumerate(ops.shape(x)[1:3], 1):
+            if not isinstance(size, int) or size % self.multiple:
+                yield axis, size
 
     def compute_output_shape(self, input_shape):
         batch, *size, channels = input_shape
@@ -76,7 +86,7 @@ class PadCentered(PadToMultiple):
         super().__init__(multiple, **{**kwargs, "mode": "reflect"})
 
     def call(self, x):
-        for axis, old in enumerate(ops.shape(x)[1:3], 1):
+        for axis, old in self._axes_to_pad(x):
             new = padded_size(old, self.multiple)
             even = old + old % 2
             start = (new - even) // 2

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from keras_mhdeblur import layers, networks
 from keras_mhdeblur.hypotheses.pairs import pair_indices
+from keras_mhdeblur.layers.spatial import PadCentered
 from keras_mhdeblur.layers.static_shapes import static_shapes
 from keras_mhdeblur.networks.nafnet.official_names import nafblock_entries
 
@@ -147,6 +148,26 @@ def test_pad_to_multiple(mode):
             np.testing.assert_array_equal(call(x), expected)
         known = layer(keras.Input((*size, 3)))
         assert known.shape == (None, *expected.shape[1:])
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [layers.PadToMultiple(8), layers.PadToMultiple(8, "reflect"), PadCentered(8)],
+)
+def test_padding_vanishes_where_sizes_need_none(layer):
+    """GPUs of phones and browsers refuse files with the gathers of padding."""
+
+    def operators(height, width):
+        spec = tf.TensorSpec((1, height, width, 3))
+        graph = tf.function(layer).get_concrete_function(spec).graph
+        return [operator.type for operator in graph.get_operations()]
+
+    assert set(operators(256, 256)) <= {"Placeholder", "Const", "Identity"}
+    assert operators(256, 250).count("GatherV2") == 1
+    # As many as before where nothing is known.
+    assert operators(None, None).count("GatherV2") == 2
+    x = np.random.default_rng(0).random((1, 16, 24, 3), "float32")
+    np.testing.assert_array_equal(layer(x), x)
 
 
 @pytest.mark.parametrize(
