@@ -11,15 +11,14 @@ from keras_mhdeblur.cli.common import (
     UsageError,
     add_preset_option,
     chosen_preset,
-    load_preset,
     make_output_folder,
     one_line,
     positive,
     printable,
     quiet_decoders,
-    quiet_import,
     tlc_train_size,
 )
+from keras_mhdeblur.cli.loading import load_engine
 from keras_mhdeblur.cli.photo_paths import PHOTO_SUFFIXES, find_photos, plan_outputs
 
 # From so many pixels on a photo takes minutes on two cores.
@@ -294,50 +293,14 @@ def _restore_all(model, engine, jobs, options, summary):
 
 def _load(options):
     """A model, and the arguments of its `restore` that say what computes."""
-    model, engine = _load_engine(options)
+    preset, stages = chosen_preset(options)
+    model, engine = load_engine(preset, stages, options.engine, options.tlc_train_size)
     if options.select is not None:
         try:
             model.head_info.parse(options.select)
         except ValueError as error:
             raise UsageError(f"--select: {one_line(error)}") from None
     return model, engine
-
-
-def _load_engine(options):
-    preset, stages = chosen_preset(options)
-    keras_engine = {"engine": "keras", "tlc_train_size": options.tlc_train_size}
-    if options.engine == "keras":
-        return load_preset(preset, stages=stages), keras_engine
-
-    from keras_mhdeblur.presets import litert
-
-    if not litert.litert_installed():
-        if options.engine == "litert":
-            raise UsageError("--engine litert needs `pip install ai-edge-litert`")
-        return load_preset(preset, stages=stages), keras_engine
-    try:
-        with quiet_import():  # LiteRT says which delegate it has created
-            model = litert.litert_from_preset(preset, options.tlc_train_size, stages)
-    except ValueError as error:  # a damaged preset, or a damaged LiteRT file
-        raise UsageError(f"--preset {preset}: {one_line(error)}") from None
-    if model is not None:
-        return model, {}
-    model = load_preset(preset, stages=stages)
-    print(
-        f"Exporting {preset} to LiteRT, once for this machine ...",
-        file=sys.stderr,
-    )
-    try:
-        with quiet_import():
-            from keras_mhdeblur.inference.engine_choice import choose_engine
-
-            choose_engine(model, "litert", options.tlc_train_size)
-    except Exception as error:
-        if options.engine == "litert":
-            raise UsageError(f"--engine litert: {one_line(error)}") from None
-        print(f"mhdeblur: using Keras: {one_line(error)}", file=sys.stderr)
-        return model, keras_engine
-    return model, {**keras_engine, "engine": "litert"}
 
 
 def _is_slow(options, height, width):

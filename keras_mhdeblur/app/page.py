@@ -1,0 +1,76 @@
+"""The page, and how it is served.
+
+Importing this module imports Gradio; see `serving.prepare_gradio`.
+"""
+
+from pathlib import Path
+
+import gradio as gr
+
+from keras_mhdeblur.app import words
+from keras_mhdeblur.app.many_photos import ManyPhotos
+from keras_mhdeblur.app.one_photo import OnePhoto
+
+_STYLE = Path(__file__).with_name("style.css")
+_SANS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
+_MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
+# The browser follows the system: one name colours its own bars, too.
+_HEAD = '<meta name="color-scheme" content="light dark">'
+
+
+def create_page(studio, default, local=True):
+    """The page of a `Studio`, not yet served.
+
+    Args:
+        studio: `Studio`.
+        default: name of the choice that is set at first.
+        local: whether the page is for this machine only, which it then says.
+
+    Returns:
+        `gradio.Blocks`, with the `studio` as an attribute.
+    """
+
+    def left(request: gr.Request):
+        studio.leave(request.session_hash)
+
+    with gr.Blocks(title=words.TITLE, delete_cache=(3600, 86400)) as page:
+        gr.HTML(words.header(local), elem_id="mh-header")
+        with gr.Tabs(elem_id="mh-tabs"):
+            with gr.Tab("One photo"):
+                OnePhoto(studio, default)
+            with gr.Tab("Many photos"):
+                ManyPhotos(studio, default)
+        page.unload(left)
+    # The studio's own turns are the queue: one photo at a time.
+    page.queue(default_concurrency_limit=None)
+    page.studio = studio
+    return page
+
+
+def serve(page, host="127.0.0.1", port=None, open_browser=False):
+    """Serves a page in a thread; returns its address."""
+    _, address, _ = page.launch(
+        server_name=host,
+        server_port=port,
+        inbrowser=open_browser,
+        prevent_thread_lock=True,
+        quiet=True,
+        share=False,
+        ssr_mode=False,
+        pwa=False,
+        mcp_server=False,
+        run_history=False,
+        enable_monitoring=False,
+        footer_links=[],
+        max_file_size=f"{words.MAX_MEGABYTES}mb",
+        theme=_theme(),
+        css_paths=_STYLE,
+        head=_HEAD,
+    )
+    return address
+
+
+def _theme():
+    return gr.themes.Base(font=_SANS, font_mono=_MONO).set(
+        body_background_fill="var(--mh-paper)",
+    )

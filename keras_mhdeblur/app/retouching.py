@@ -1,0 +1,104 @@
+"""A restored photo of which regions show a hypothesis of their own."""
+
+import functools
+
+import numpy as np
+
+from keras_mhdeblur.hypotheses import stacks
+from keras_mhdeblur.hypotheses.pairs import Pairs
+from keras_mhdeblur.photos import write_image
+
+# In place of a hypothesis' index: the image that the preset makes of all of them.
+RESTORED = -1
+
+
+class Retouched:
+    """A result, and regions that a person gives another hypothesis.
+
+    Attributes:
+        base: index of the hypothesis that no region covers, or RESTORED.
+        feather: pixels over which regions fade, on either side of their border.
+        names: names of the hypotheses.
+
+    Args:
+        photo: the blurry `Photo`.
+        result: its `RestoreResult`.
+    """
+
+    def __init__(self, photo, result):
+        self.photo = photo
+        self.result = result
+        self.base = RESTORED
+        self.feather = 8
+        self.names = result.names
+        self._regions = []
+
+    def __len__(self):
+        return len(self._regions)
+
+    def add(self, mask, hypothesis):
+        """Gives a region a hypothesis; it covers earlier regions.
+
+        Args:
+            mask: booleans (H, W).
+            hypothesis: index, or RESTORED.
+        """
+        self._regions.append((mask, hypothesis))
+
+    def undo(self):
+        """Takes the last region away, if there is one."""
+        del self._regions[-1:]
+
+    @property
+    def labels(self):
+        """Integers (H, W): the hypothesis, or RESTORED, at every pixel."""
+        labels = np.full(self.photo.values.shape[:2], self.base, "int16")
+        for mask, hypothesis in self._regions:
+            labels[mask] = hypothesis
+        return labels
+
+    def composed(self):
+        """The photo as it is now, a `Photo`."""
+        labels = self.labels
+        used = np.unique(labels)
+        if RESTORED not in used:
+            return self._photo_of(self.result.compose(labels, self.feather))
+        if len(used) == 1:
+            return self._photo_of(self.result)
+        # As `compose`, with the restored image as one more hypothesis.
+        image = 0
+        for label in used:
+            share = _faded(labels == label, self.feather)
+            image = image + share * self.hypothesis(label).values
+        dtype = self._photo_of(self.result).values.dtype
+        return self.photo.with_values(np.rint(image).astype(dtype))
+
+    def hypothesis(self, index):
+        """A hypothesis, or the RESTORED image, as a `Photo`."""
+        if index == RESTORED:
+            return self._photo_of(self.result)
+        heads = [int(head) for head in self.names[index].split("+")]
+        return self._photo_of(self.result.select((heads[0], heads[-1])))
+
+    @functools.cached_property
+    def uncertainty(self):
+        """Standard deviation over the hypotheses, float32 (H, W)."""
+        return self.result.uncertainty
+
+    def save(self, path, index=RESTORED):
+        """Writes the photo as it is now, or a hypothesis; as `RestoreResult.save`."""
+        photo = self.composed() if index == RESTORED else self.hypothesis(index)
+        write_image(path, photo)
+
+    def _photo_of(self, result):
+        """The `Photo` that `result.save` writes."""
+        image = result.image.reshape(*self.photo.values.shape[:2], -1)
+        channels = 1 if self.photo.gray else 3
+        return self.photo.with_values(image[..., :channels])
+
+
+def _faded(mask, feather):
+    """Shares (H, W, 1) of a region whose border fades as those of `compose`."""
+    levels = np.array([0, 1], "float32").reshape(2, 1, 1, 1)
+    heads = np.broadcast_to(levels, (2, *mask.shape, 1))
+    return stacks.compose(heads, mask.astype("int8"), feather, Pairs(2, False))
