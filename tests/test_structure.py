@@ -31,6 +31,7 @@ ROOMS = (
     "training",
     "evaluation",
     "experimental",
+    "app",
     "cli",
 )
 # They import Keras or TensorFlow nowhere at their top: the command restores photos with
@@ -48,6 +49,7 @@ LIGHT = (
     "presets/litert.py",
     "presets/zoo.py",
     "inference",
+    "app",
     "cli",
     "__init__.py",
 )
