@@ -9,6 +9,7 @@ import os
 import sys
 
 from keras_mhdeblur.cli import (
+    app,
     convert,
     evaluate,
     export,
@@ -82,6 +83,7 @@ def _parser():
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in (
         restore,
+        app,
         train,
         evaluate,
         figures,
