@@ -1,7 +1,7 @@
 """Presets: a model's configuration, weights, licence and scores in one folder."""
 
 from keras_mhdeblur.presets.files import PresetError, update_metadata
-from keras_mhdeblur.presets.hub import upload_preset
+from keras_mhdeblur.presets.publishing import upload_preset
 from keras_mhdeblur.presets.zoo import find_preset, list_presets
 
 __all__ = [

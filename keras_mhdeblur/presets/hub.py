@@ -1,4 +1,4 @@
-"""Presets on the Hugging Face Hub."""
+"""Presets from the Hugging Face Hub, and how it is reached."""
 
 import concurrent.futures
 import os
@@ -6,72 +6,11 @@ import re
 import threading
 from pathlib import Path
 
-from keras_mhdeblur.presets.files import FILES, METADATA, PresetError, read_metadata
-from keras_mhdeblur.presets.files import verify as verify_files
-from keras_mhdeblur.utils.types import PathLike
+from keras_mhdeblur.presets.files import FILES, PresetError
 
 PREFIX = "hf://"
 # The Hub's client retries an unreachable server for half a minute and more.
 _PATIENCE_SECONDS = 4.0
-
-
-def upload_preset(
-    uri: str,
-    preset: PathLike,
-    revision: str | None = None,
-    private: bool = False,
-    commit_message: str | None = None,
-) -> str:
-    """Uploads a preset's files to the Hugging Face Hub, after verifying them.
-
-    The repository and the branch are created where they do not exist. The Hub's
-    client must be logged in (`hf auth login` or HF_TOKEN).
-
-    Args:
-        uri: "hf://user/name".
-        preset: a preset's folder, as `save_to_preset` writes it.
-        revision: branch to commit to; the main one when None.
-        private: whether a repository that is created now is private.
-        commit_message: "Upload preset" when None.
-
-    Returns:
-        The address of the commit.
-
-    Raises:
-        PresetError: the folder is no preset or damaged, or the Hub refuses it or
-            cannot be reached.
-    """
-    repo_id, inner_revision = parse_uri(uri)
-    if inner_revision is not None:
-        raise PresetError(
-            f"Pass the branch as `revision={inner_revision!r}`. Received: uri={uri!r}"
-        )
-    folder = Path(preset)
-    metadata = read_metadata(folder, str(folder))
-    verify_files(folder, metadata["files"], metadata, str(folder))
-
-    import huggingface_hub
-
-    api = huggingface_hub.HfApi(endpoint=_endpoint())
-    try:
-        _within_patience(api.whoami)
-        api.create_repo(repo_id, private=private, exist_ok=True)
-        if revision is not None:
-            api.create_branch(repo_id, branch=revision, exist_ok=True)
-        commit = api.upload_folder(
-            repo_id=repo_id,
-            folder_path=folder,
-            revision=revision,
-            commit_message=commit_message or "Upload preset",
-            allow_patterns=[METADATA, *metadata["files"]],
-        )
-    except Exception as error:
-        raise PresetError(
-            f"Preset {str(folder)!r} was not uploaded to {uri}: {_brief(error)} Check "
-            "that you are logged in (`hf auth login` or HF_TOKEN), may write there, "
-            f"and that {_hub_name()} can be reached."
-        ) from error
-    return commit.commit_url
 
 
 def download(uri):
@@ -95,24 +34,24 @@ def download(uri):
     request = {
         "repo_id": repo_id,
         "revision": revision or "main",
-        "endpoint": _endpoint(),
+        "endpoint": endpoint(),
         "allow_patterns": list(FILES),
     }
     unreachable = None
     if not _offline():
-        api = huggingface_hub.HfApi(endpoint=_endpoint())
+        api = huggingface_hub.HfApi(endpoint=endpoint())
         try:
-            _within_patience(
+            within_patience(
                 lambda: api.model_info(repo_id, revision=revision or "main")
             )
         except errors.RevisionNotFoundError as error:
             raise PresetError(
                 f"Preset {uri!r}: {repo_id} has no revision {revision or 'main'!r} on "
-                f"{_hub_name()}. Name one of its branches, tags or commits."
+                f"{hub_name()}. Name one of its branches, tags or commits."
             ) from error
         except errors.RepositoryNotFoundError as error:
             raise PresetError(
-                f"Preset {uri!r}: there is no repository {repo_id} on {_hub_name()}, "
+                f"Preset {uri!r}: there is no repository {repo_id} on {hub_name()}, "
                 "or you may not read it. Check the name, or log in (`hf auth login` "
                 "or HF_TOKEN)."
             ) from error
@@ -123,7 +62,7 @@ def download(uri):
             return Path(huggingface_hub.snapshot_download(**request))
         except Exception as error:
             raise PresetError(
-                f"Preset {uri!r}: the download broke off: {_brief(error)} Try again; "
+                f"Preset {uri!r}: the download broke off: {brief(error)} Try again; "
                 "complete files are kept."
             ) from error
     try:
@@ -133,7 +72,7 @@ def download(uri):
             reason = "HF_HUB_OFFLINE is set"
             remedy = "Unset it and load the preset once while online"
         else:
-            reason = f"{_hub_name()} cannot be reached ({_brief(unreachable)})"
+            reason = f"{hub_name()} cannot be reached ({brief(unreachable)})"
             remedy = "Check the network, HF_ENDPOINT and your proxy"
         raise PresetError(
             f"Preset {uri!r}: {reason} and the local cache does not hold it. {remedy}, "
@@ -147,12 +86,12 @@ def parse_uri(uri):
     if match is None:
         raise PresetError(
             'A preset on the Hub is "hf://user/repo" or "hf://user/repo@revision". '
-            f"Received: {uri!r}"
+            f"Received: uri={uri!r}"
         )
     return match.groups()
 
 
-def _within_patience(call):
+def within_patience(call):
     """The result of call(), or TimeoutError.
 
     The client's own `timeout` begins when a name is resolved, which may hang.
@@ -173,13 +112,13 @@ def _within_patience(call):
         raise TimeoutError(f"no answer in {_PATIENCE_SECONDS:g} seconds") from None
 
 
-def _endpoint():
+def endpoint():
     # Read now: the Hub's client reads it once, when it is imported.
     return os.environ.get("HF_ENDPOINT")
 
 
-def _hub_name():
-    return _endpoint() or "huggingface.co"
+def hub_name():
+    return endpoint() or "huggingface.co"
 
 
 def _offline():
@@ -189,7 +128,7 @@ def _offline():
     return constants.HF_HUB_OFFLINE or value.upper() in constants.ENV_VARS_TRUE_VALUES
 
 
-def _brief(error):
+def brief(error):
     """The first line of an error's message, with a full stop."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0].rstrip(".") + "."

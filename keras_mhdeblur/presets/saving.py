@@ -9,6 +9,7 @@ import h5py
 import keras
 import numpy as np
 
+from keras_mhdeblur.presets.card import default_card
 from keras_mhdeblur.presets.files import (
     CARD,
     CONFIG,
@@ -148,7 +149,7 @@ def save_to_preset(
             entries["stages"][str(litert)]["litert"] = export_heads(
                 stages[litert], new / LITERT_STAGES[litert], None, dtype
             )
-        text = _default_card(folder.name, entries) if card is None else card
+        text = default_card(folder.name, entries) if card is None else card
         (new / CARD).write_text(text, "utf-8")
         if recipe is not None:
             shutil.copyfile(recipe, new / RECIPE)
@@ -217,36 +218,3 @@ def _write_weights(model, folder, dtype):
         target.attrs.update(source.attrs)
         source.visititems(copy)
     full.unlink()
-
-
-def _default_card(name, entries):
-    lines = ["---", "library_name: keras", "pipeline_tag: image-to-image"]
-    if entries["license"]:
-        lines.append(f"license: {entries['license'].lower()}")
-    elif entries["license_text"]:
-        lines.append("license: other")
-    lines += ["tags:", "- deblurring", "- keras_mhdeblur", "---", "", f"# {name}", ""]
-    if entries["description"]:
-        lines += [entries["description"], ""]
-    lines += [
-        "```python",
-        "import keras_mhdeblur",
-        "",
-        f'model = keras_mhdeblur.from_preset("{name}")',
-        'model.restore("photo.jpg").save("sharp.png")',
-        "```",
-        "",
-        f"- Network: {entries['architecture']}, {entries['parameters']:,} parameters",
-    ]
-    titles = {
-        "license": "Licence",
-        "paper": "Paper",
-        "training_data": "Training data",
-        "scores": "Scores",
-    }
-    lines += [f"- {titles[key]}: {entries[key]}" for key in titles if entries[key]]
-    if source := entries["source"]:
-        lines.append(f"- Converted from: {source['file']}, sha256 {source['sha256']}")
-    if entries["license_text"]:
-        lines += ["", "## Licence", "", entries["license_text"].strip()]
-    return "\n".join(lines) + "\n"

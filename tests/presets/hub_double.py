@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import re
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -12,11 +13,21 @@ class HubDouble:
     """Serves repositories; `with HubDouble() as hub: ... hub.url`.
 
     `hub.repos[id]["refs"][branch]` is a commit, `hub.commits[commit]` maps paths to
-    bytes; both may be changed while it runs.
+    bytes; both may be changed while it runs. `hub.large_files[sha256]` are the bytes
+    that were sent ahead of a commit.
+
+    Attributes:
+        owners: who the user may write as.
+        tokens: the ones that are known.
+        requests: "GET /path" of all requests.
+        broken: patterns of requests whose connection breaks off.
+        cards: the cards whose front matter was asked to be checked.
     """
 
     def __init__(self):
         self.repos, self.commits, self.large_files = {}, {}, {}
+        self.owners, self.tokens = {"me"}, {"hf_loopback"}
+        self.broken, self.cards = [], []
         self.requests = []
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self.url = f"http://127.0.0.1:{self.server.server_port}"
@@ -30,7 +41,7 @@ class HubDouble:
         self.server.server_close()
 
     def create(self, repo, private=False):
-        self.repos[repo] = {"refs": {}, "private": private}
+        self.repos[repo] = {"refs": {}, "tags": {}, "private": private}
         self.commit(repo, "main", {})
 
     def commit(self, repo, branch, files):
@@ -42,17 +53,22 @@ class HubDouble:
         return commit
 
     def resolve(self, repo, revision):
-        """The commit of a branch or commit, or None."""
-        commit = self.repos[repo]["refs"].get(revision, revision)
+        """The commit of a branch, tag or commit, or None."""
+        references = self.repos[repo]["refs"] | self.repos[repo]["tags"]
+        commit = references.get(revision, revision)
         return commit if commit in self.commits else None
 
     # Answers are (status, content, headers).
 
-    def get(self, path):
+    def get(self, path, token=None):
         if path == "/api/whoami-v2":
+            if token not in self.tokens:
+                return 401, {"error": "Invalid username or password."}, {}
             return 200, {"type": "user", "name": "me", "auth": {}}, {}
         if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)(/.*)?", path):
             repo, rest = match[1], match[2] or "/revision/main"
+            if rest == "/refs":
+                return self._missing(repo, "main") or (200, self._references(repo), {})
             _, kind, revision = rest.split("/", 2)
             if error := self._missing(repo, revision):
                 return error
@@ -76,10 +92,14 @@ class HubDouble:
 
     def post(self, path, body):
         if path == "/api/validate-yaml":
+            self.cards.append(json.loads(body)["content"])
             return 200, {"errors": [], "warnings": []}, {}
         if path == "/api/repos/create":
             request = json.loads(body)
-            repo = f"{request.get('organization') or 'me'}/{request['name']}"
+            owner = request.get("organization") or "me"
+            repo = f"{owner}/{request['name']}"
+            if owner not in self.owners:
+                return 403, {"error": "You don't have the rights to create it"}, {}
             if repo in self.repos:
                 return 409, {"error": "exists", "url": f"{self.url}/{repo}"}, {}
             self.create(repo, private=request["visibility"] == "private")
@@ -87,6 +107,8 @@ class HubDouble:
         if path.endswith(".git/info/lfs/objects/batch"):
             objects = json.loads(body)["objects"]
             for item in objects:
+                if item["oid"] in self.large_files:
+                    continue
                 href = f"{self.url}/large/{item['oid']}"
                 item["actions"] = {"upload": {"href": href}}
             return 200, {"transfer": "basic", "objects": objects}, {}
@@ -99,11 +121,19 @@ class HubDouble:
             return 200, {}, {}
         if error := self._missing(repo, revision):
             return error
+        if repo.split("/")[0] not in self.owners:
+            return 403, {"error": "You don't have the rights to write there"}, {}
+        if action == "tag":
+            tag = json.loads(body)["tag"]
+            if tag in self.repos[repo]["tags"]:
+                return 409, {"error": "exists"}, {}
+            self.repos[repo]["tags"][tag] = self.resolve(repo, revision)
+            return 200, {}, {}
         if action == "preupload":
             files = [
                 {
                     "path": file["path"],
-                    "uploadMode": "lfs" if file["path"].endswith(".h5") else "regular",
+                    "uploadMode": "lfs" if _is_large(file["path"]) else "regular",
                     "shouldIgnore": False,
                 }
                 for file in json.loads(body)["files"]
@@ -112,6 +142,11 @@ class HubDouble:
         files = dict(self.commits[self.resolve(repo, revision)])
         for line in map(json.loads, body.splitlines()):
             value = line["value"]
+            parent = value.get("parentCommit", self.resolve(repo, revision))
+            if parent != self.resolve(repo, revision):
+                return 412, {"error": "the parent is not the head"}, {}
+            if line["key"] == "deletedFile":
+                del files[value["path"]]
             if line["key"] == "file":
                 files[value["path"]] = base64.b64decode(value["content"])
             elif line["key"] == "lfsFile":
@@ -123,6 +158,17 @@ class HubDouble:
     def put(self, path, body):
         self.large_files[path.removeprefix("/large/")] = body
         return 200, {}, {}
+
+    def _references(self, repo):
+        def listed(kind, references):
+            return [
+                {"name": name, "ref": f"refs/{kind}/{name}", "targetCommit": commit}
+                for name, commit in references.items()
+            ]
+
+        repo = self.repos[repo]
+        branches, tags = listed("heads", repo["refs"]), listed("tags", repo["tags"])
+        return {"branches": branches, "tags": tags, "converts": []}
 
     def _missing(self, repo, revision):
         if repo not in self.repos:
@@ -136,13 +182,20 @@ def _git_oid(content):
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
+def _is_large(path):
+    return path.endswith((".h5", ".tflite"))
+
+
 def _entry(path, content):
-    return {
-        "type": "file",
-        "path": path,
+    entry = {"type": "file", "path": path, "size": len(content)}
+    if not _is_large(path):
+        return {**entry, "oid": _git_oid(content)}
+    large = {
+        "oid": hashlib.sha256(content).hexdigest(),
         "size": len(content),
-        "oid": _git_oid(content),
+        "pointerSize": 134,
     }
+    return {**entry, "oid": _git_oid(b"a pointer"), "lfs": large}
 
 
 def _handler(hub):
@@ -153,13 +206,27 @@ def _handler(hub):
             self._answer(*hub.get(self._path()))
 
         def do_GET(self):
-            self._answer(*hub.get(self._path()))
+            token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+            self._answer(*hub.get(self._path(), token))
 
         def do_POST(self):
-            self._answer(*hub.post(self._path(), self._body()))
+            path, body = self._path(), self._body()
+            if self._breaks(path):
+                return
+            self._answer(*hub.post(path, body))
 
         def do_PUT(self):
-            self._answer(*hub.put(self._path(), self._body()))
+            path, body = self._path(), self._body()
+            if not self._breaks(path):
+                self._answer(*hub.put(path, body))
+
+        def _breaks(self, path):
+            request = f"{self.command} {path}"
+            if not any(re.search(pattern, request) for pattern in hub.broken):
+                return False
+            self.close_connection = True
+            self.connection.shutdown(socket.SHUT_RDWR)
+            return True
 
         def _path(self):
             path = self.path.partition("?")[0]
