@@ -16,11 +16,31 @@ from keras_mhdeblur.cli import (
     figures,
     prepare,
     presets,
+    publish,
     restore,
     synthesize,
     train,
 )
 from keras_mhdeblur.cli.common import UsageError, printable
+
+# The answer to `mhdeblur` alone.
+OVERVIEW = """\
+mhdeblur deblurs photos and shows where several sharp answers differ.
+
+Restore a photo, or a folder of photos:
+  mhdeblur restore photo.jpg --output sharp.png
+
+Train on your own sharp photos:
+  mhdeblur train nafnet_mh_c --init nafnet_mh_c --data my_photos --output run
+
+Export a model for phones, browsers and servers:
+  mhdeblur export nafnet_mh_c --format litert --output deblur.tflite
+
+Convert an official checkpoint:
+  mhdeblur convert nafnet.pth --output my_nafnet
+
+All commands: mhdeblur --help. Options of one: mhdeblur restore --help.
+"""
 
 
 def main(arguments=None):
@@ -32,7 +52,10 @@ def main(arguments=None):
     Returns:
         Exit code: 0 if all went well, 1 if a photo failed, 2 for wrong usage.
     """
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if "run" not in options:
+        parser.exit(2, OVERVIEW)
     # TensorFlow reads it when it is imported: its notes on the machine are not for
     # this reader.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -80,7 +103,7 @@ def _parser():
     parser = _Parser(
         prog="mhdeblur", description="Deblurs photos into several hypotheses."
     )
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for command in (
         restore,
         app,
@@ -92,6 +115,7 @@ def _parser():
         convert,
         export,
         presets,
+        publish,
     ):
         command.add_parser(commands)
     return parser

@@ -65,10 +65,13 @@ def add_preset_option(add):
     add(
         "--quality",
         choices=tuple(QUALITIES),
-        help="nafnet_mh_c, maxim_mh_c after one stage, or maxim_mh_c after two stages "
-        f"(default: {DEFAULT_QUALITY})",
+        help="fast: nafnet_mh_c; good: maxim_mh_c after one stage; best: maxim_mh_c "
+        f"after two stages (default: {DEFAULT_QUALITY})",
     )
-    add("--preset", help="in place of it: built-in name, folder or hf://user/repo")
+    add(
+        "--preset",
+        help="a preset in place of --quality: built-in name, folder or hf://user/repo",
+    )
     add_stages_option(add)
 
 
@@ -77,7 +80,8 @@ def add_stages_option(add):
         "--stages",
         type=positive,
         metavar="N",
-        help="stages after which the preset's network ends, of MAXIM (default: all)",
+        help="number of stages of the preset's network to use, for MAXIM only "
+        "(default: all)",
     )
 
 

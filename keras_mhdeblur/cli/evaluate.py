@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import sys
 from pathlib import Path
 
 from keras_mhdeblur.cli.common import (
@@ -11,7 +12,6 @@ from keras_mhdeblur.cli.common import (
     chosen_preset,
     load_preset,
     quiet_import,
-    recipe_path,
     warnings_as_lines,
 )
 from keras_mhdeblur.utils.atomic import atomic_file
@@ -21,10 +21,10 @@ def add_parser(commands):
     parser = commands.add_parser(
         "evaluate",
         help="score a model on pairs of images",
-        description="Scores a model, beside the blurry input itself, on the pairs of "
-        "two folders, of a benchmark, or on photos that are blurred for it. "
-        "`restored` is the network's own image, without the guard of `mhdeblur "
-        "restore`.",
+        description="Scores a model and the blurry input beside it, on the pairs of "
+        "two folders, on a benchmark, or on sharp photos that are blurred first. "
+        "`restored` is the image of `mhdeblur restore`, with its guard; `without "
+        "guard` is the network's own.",
     )
     add = parser.add_argument
     add_preset_option(add)
@@ -38,8 +38,8 @@ def add_parser(commands):
     source.add_argument(
         "--photos",
         metavar="FOLDER",
-        help="sharp photos; 4 patches of 256 pixels of each are blurred as the "
-        "preset's recipe does it, whose data must be a synthesized_folder",
+        help="sharp photos; 4 patches of 256x256 pixels of each are blurred, by the "
+        "preset's recipe if it has one, else by the default motion blur",
     )
     source.add_argument(
         "--data",
@@ -49,16 +49,16 @@ def add_parser(commands):
     add(
         "--benchmark",
         metavar="NAME",
-        help="gopro, hide, realblur_j, realblur_r or reds: what --data holds, and for "
-        "--protocol paper what --pairs are from",
+        help="gopro, hide, realblur_j, realblur_r or reds: the benchmark in --data; "
+        "with --protocol paper also the origin of --pairs",
     )
     add("--allow-partial", action="store_true", help="take an incomplete benchmark")
     add(
         "--protocol",
         choices=("plain", "paper"),
         default="plain",
-        help="plain: whole images as 8-bit files; paper: what the official code did "
-        "with this network on --benchmark (default: %(default)s)",
+        help="plain: whole images as 8-bit files; paper: the way of the network's "
+        "official code on --benchmark (default: %(default)s)",
     )
     add(
         "--baseline",
@@ -69,7 +69,7 @@ def add_parser(commands):
         "--output",
         "-o",
         metavar="FILE",
-        help="also write the scores: .json the means, .csv one row per image",
+        help="file for the scores: .json for the means, .csv for one row per image",
     )
     parser.set_defaults(run=_evaluate)
 
@@ -154,7 +154,16 @@ def _pairs(options):
             )
         names = [blurry.relative_to(options.data).as_posix() for blurry, _ in found]
         return found.dataset(), names
-    recipe = recipes.load_recipe(recipe_path(find_preset(options.preset)))
+    folder = find_preset(options.preset)
+    if (folder / "recipe.yaml").is_file():
+        recipe = recipes.load_recipe(folder / "recipe.yaml")
+    else:
+        recipe = {"data": {"name": "synthesized_folder"}}
+        print(
+            f"mhdeblur: {options.preset} has no recipe; the photos get the default "
+            "motion blur of `mhdeblur synthesize photos`",
+            file=sys.stderr,
+        )
     return recipes.evaluation_pairs(recipe, options.photos), None
 
 

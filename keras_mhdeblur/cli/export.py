@@ -26,7 +26,8 @@ def add_parser(commands):
         "export",
         help="write a model for LiteRT, ONNX, OpenVINO or TensorFlow Serving",
         description="Writes a model for another runtime, runs it there on a photo and "
-        "compares it with Keras. The comparison is printed and written to PATH.json.",
+        "compares the result with that of Keras. The comparison is printed, and "
+        "written to PATH.json.",
     )
     add = parser.add_argument
     add("preset", metavar="PRESET", help="built-in name, folder or hf://user/repo")
@@ -42,8 +43,8 @@ def add_parser(commands):
         "-o",
         required=True,
         metavar="PATH",
-        help="the file to write: .tflite, .onnx or .xml; of saved_model the folder "
-        "that will hold the versions",
+        help="the file to write: .tflite, .onnx or .xml; for saved_model the folder "
+        "of the versions",
     )
     add(
         "--output-kind",
@@ -51,26 +52,26 @@ def add_parser(commands):
         type=_kind,
         default="selected",
         metavar="selected|mean|single|adaptive|I,J|I|heads|hypotheses|all",
-        help="one image, as `restore` selects it, by its name or by its heads; the "
-        "head images; the hypotheses; or image, hypotheses and uncertainty (default: "
-        "%(default)s)",
+        help="the file's output: one image, selected as by `restore` or named by a "
+        "way of selecting or by heads; the head images; the hypotheses; or all, which "
+        "is image, hypotheses and uncertainty (default: %(default)s)",
     )
     add(
         "--size",
         type=_size,
         metavar="HxW",
-        help="size to which images are fixed (default: any)",
+        help="the only size of images that the file takes (default: any)",
     )
     add(
         "--weights",
         choices=("float32", "float16", "int8", "full_int8"),
-        help="of litert: how weights are stored; full_int8 computes with integers too "
-        "(default: float32)",
+        help="storage of the weights, for litert only; full_int8 computes with "
+        "integers, too (default: float32)",
     )
     add(
         "--representative",
         metavar="FOLDER",
-        help="blurry photos that tell full_int8 the ranges of values; "
+        help="blurry photos that give full_int8 the ranges of values; "
         f"{CALIBRATION_PHOTOS} of them are used",
     )
     add(
@@ -85,25 +86,25 @@ def add_parser(commands):
         "--version",
         type=positive,
         metavar="N",
-        help="of saved_model: the version to write (default: 1)",
+        help="number of the version to write, for saved_model only (default: 1)",
     )
     add(
         "--warm-up",
         type=_size,
         nargs="+",
         metavar="HxW",
-        help="of saved_model: sizes of images that the server runs when it loads the "
-        "model, so that the first photo of such a size does not wait",
+        help="sizes of images that a server runs as it loads the model, so that the "
+        "first photo of such a size does not wait; for saved_model only",
     )
     add(
         "--photo",
         metavar="FILE",
-        help="a blurry photo to compare on (default: one that comes with the package)",
+        help="blurry photo for the comparison (default: one of the package)",
     )
     add(
         "--check",
         action="store_true",
-        help="exit with 1 if the difference from Keras exceeds the bound",
+        help="the exit code is 1 if the difference from Keras exceeds the bound",
     )
     parser.set_defaults(run=_export)
 

@@ -35,9 +35,10 @@ def add_parser(commands):
         figure.set_defaults(run=run)
         return add
 
-    add = add_figure("heatmap", _heatmap, "where the hypotheses of photos disagree")
+    what = "maps of the disagreement of photos' hypotheses"
+    add = add_figure("heatmap", _heatmap, what)
     add("photos", nargs="+", metavar="PHOTO", help="blurry photos")
-    add("--sharp", nargs="+", metavar="PHOTO", help="the sharp ones, in the same order")
+    add("--sharp", nargs="+", metavar="PHOTO", help="sharp photos, in the same order")
     add_preset_option(add)
 
     what = "the signed differences of the heads' images of a photo"
@@ -54,7 +55,8 @@ def add_parser(commands):
     add = add_figure("pairs", _pairs, what)
     add("scores", metavar="SCORES", help=f"file {results}")
 
-    add = add_figure("usage", _usage, "how often each hypothesis is the nearest")
+    what = "the share of images for which each hypothesis is the nearest"
+    add = add_figure("usage", _usage, what)
     add("scores", nargs="+", metavar="SCORES", help=f"one file per model, {results}")
 
 
@@ -63,7 +65,7 @@ def _heatmap(options):
     sharp_paths = options.sharp or []
     if sharp_paths and len(sharp_paths) != len(options.photos):
         raise UsageError(
-            f"--sharp names {len(sharp_paths)} photos for {len(options.photos)} "
+            f"--sharp has {len(sharp_paths)} photos for {len(options.photos)} "
             "blurry ones"
         )
     blurry = [_read(path) for path in options.photos]
@@ -77,7 +79,7 @@ def _heatmap(options):
     options.preset, options.stages = chosen_preset(options)
     model = load_preset(options.preset, stages=options.stages)
     if model.num_hypotheses < 2:
-        raise UsageError(f"--preset {options.preset} has one head: nothing to disagree")
+        raise UsageError(f"--preset {options.preset} has one hypothesis only")
     maps = []
     for index, image in enumerate(blurry):
         hypotheses = model.restore(image, progress=True).hypotheses
@@ -101,7 +103,7 @@ def _differences(options):
     options.preset, options.stages = chosen_preset(options)
     model = load_preset(options.preset, stages=options.stages)
     if model.num_heads < 2:
-        raise UsageError(f"--preset {options.preset} has one head: no difference")
+        raise UsageError(f"--preset {options.preset} has one head only")
     if model.combine_heads == "axes":
         raise UsageError(
             f"--preset {options.preset}: its heads are no hypotheses by themselves"

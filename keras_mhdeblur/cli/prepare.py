@@ -15,44 +15,54 @@ def add_parser(commands):
         "prepare",
         help="decode pairs once, for fast training",
         description="Decodes the pairs of a benchmark, or of the folders blur and "
-        "sharp, into arrays of pixels that a training reads many times faster than "
-        "image files. Says first what it found and how much disk it takes.",
+        "sharp, into arrays of pixels. A training reads these many times faster than "
+        "image files. The number of pairs and the size on disk are printed first.",
     )
     add = parser.add_argument
     add(
         "--data",
         required=True,
         metavar="FOLDER",
-        help="the benchmark's folder; else one with the folders blur and sharp",
+        help="folder of --benchmark, or one with the folders blur and sharp",
     )
-    add("--output", "-o", required=True, metavar="FOLDER", help="new folder")
+    add("--output", "-o", required=True, metavar="FOLDER", help="folder to make")
     add(
         "--benchmark",
         metavar="NAME",
-        help="gopro, hide, realblur_j, realblur_r or reds",
+        help="the benchmark in --data: gopro, hide, realblur_j, realblur_r or reds",
     )
-    add("--split", default="train", help="of the benchmark (default: %(default)s)")
+    add(
+        "--split",
+        default="train",
+        help="part of the benchmark (default: %(default)s)",
+    )
     add(
         "--blur",
         default="blur",
-        help="of the benchmark: which blurry images, for example blur_gamma of gopro "
+        help="kind of the benchmark's blurry images, for example blur_gamma of gopro "
         "(default: %(default)s)",
     )
     add(
         "--tile",
         type=positive,
         metavar="PIXELS",
-        help="cut the images into square tiles; needed if they have several sizes",
+        help="side of square tiles to cut the images into; needed if images have "
+        "several sizes",
     )
     add(
         "--step",
         type=positive,
         metavar="PIXELS",
-        help="from tile to tile, at most --tile (default: 256, or --tile if less)",
+        help="distance from tile to tile, at most --tile (default: 256, or --tile if "
+        "less)",
     )
     add("--allow-partial", action="store_true", help="take an incomplete benchmark")
     add("--skip-broken", action="store_true", help="leave out broken image files")
-    add("--dry-run", action="store_true", help="only say the disk size")
+    add(
+        "--dry-run",
+        action="store_true",
+        help="print the number of pairs and the size on disk; nothing is written",
+    )
     parser.set_defaults(run=_prepare)
 
 

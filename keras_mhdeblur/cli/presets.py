@@ -1,10 +1,15 @@
-"""`mhdeblur presets`: what is built in."""
+"""`mhdeblur presets`: the built-in presets."""
 
 from keras_mhdeblur.cli.common import quiet_import
 
 
 def add_parser(commands):
-    parser = commands.add_parser("presets", help="list the built-in presets")
+    parser = commands.add_parser(
+        "presets",
+        help="list the built-in presets",
+        description="Lists the built-in presets with size, cost on a CPU, licence and "
+        "scores: PSNR of the blurry input -> PSNR of the restored image.",
+    )
     parser.set_defaults(run=_presets)
 
 

@@ -21,10 +21,10 @@ def add_parser(commands):
     parser = commands.add_parser(
         "synthesize",
         help="make pairs of blurry and sharp images",
-        description="Makes pairs of blurry and sharp images: FOLDER/blur/NAME.png and "
-        "FOLDER/sharp/NAME.png. `mhdeblur train RECIPE --data FOLDER` takes them if "
-        "the recipe's data are a paired_folder, and so does `mhdeblur evaluate --pairs "
-        "FOLDER/blur FOLDER/sharp`.",
+        description="Makes pairs of blurry and sharp images, FOLDER/blur/NAME.png and "
+        "FOLDER/sharp/NAME.png. They are for `mhdeblur evaluate --pairs FOLDER/blur "
+        "FOLDER/sharp`, and for `mhdeblur train RECIPE --data FOLDER` with a recipe "
+        "whose data are a paired_folder.",
     )
     sources = parser.add_subparsers(title="sources", metavar="SOURCE", required=True)
     _add_frames_parser(sources)
@@ -36,15 +36,16 @@ def _add_frames_parser(sources):
         "frames",
         help="from videos: averages of consecutive frames",
         description="Averages windows of consecutive frames in linear light, as the "
-        "GoPro data set was made; the frame in the middle is the sharp image. Videos "
-        "need the extra keras-mhdeblur[video], sharp frames and a high frame rate.",
+        "GoPro data set was made. The frame in the middle is the sharp image. The "
+        "frames must be sharp, and the frame rate high. Videos need the extra "
+        "keras-mhdeblur[video].",
     )
     add = parser.add_argument
     add(
         "inputs",
         nargs="+",
         metavar="VIDEO_OR_FOLDER",
-        help="video, or folder with the frames of one as PNG, JPEG or BMP",
+        help="video, or folder with a video's frames as PNG, JPEG or BMP",
     )
     _add_output(add)
     add(
@@ -52,14 +53,14 @@ def _add_frames_parser(sources):
         type=_number_or_range,
         default=(7, 13),
         metavar="N|MIN,MAX",
-        help="frames per window; drawn at random from MIN to MAX (default: 7,13)",
+        help="frames per window, drawn at random from MIN to MAX (default: 7,13)",
     )
     add(
         "--stride",
         type=positive,
         metavar="N",
-        help="frames from a window's first to the next one's (default: a window "
-        "begins where the one before ends)",
+        help="frames from the start of a window to the start of the next (default: "
+        "windows follow each other)",
     )
     add(
         "--gamma",
@@ -74,7 +75,7 @@ def _add_frames_parser(sources):
         action="store_true",
         help="also write every frame: FOLDER/frames/NAME/00.png, ...",
     )
-    add("--max-pairs", type=positive, metavar="N", help="stop a video after N pairs")
+    add("--max-pairs", type=positive, metavar="N", help="at most N pairs per video")
     _add_seed(add)
     parser.set_defaults(run=_synthesize_frames)
 
@@ -83,8 +84,9 @@ def _add_photos_parser(sources):
     parser = sources.add_parser(
         "photos",
         help="from sharp photos: blur of a simulated shaken camera",
-        description="Blurs sharp photos as a shaken camera would. To train on them, "
-        "no files are needed: recipes with data synthesized_folder do it on the fly.",
+        description="Blurs sharp photos as a shaken camera would. A training does not "
+        "need these files: recipes with data synthesized_folder blur photos on the "
+        "fly.",
     )
     add = parser.add_argument
     add("inputs", nargs="+", metavar="INPUT", help="photo, or folder of photos")
@@ -109,34 +111,36 @@ def _add_photos_parser(sources):
         type=_positive_real,
         default=1.6,
         metavar="X",
-        help="larger photos are reduced to this (default: %(default)s)",
+        help="size to which larger photos are reduced (default: %(default)s)",
     )
     add(
         "--max-path",
         type=_real,
         default=24.0,
         metavar="X",
-        help="longest path of the camera in pixels (default: %(default)s)",
+        help="length of the camera's longest path in pixels (default: %(default)s)",
     )
     add(
         "--max-noise",
         type=_real,
         default=0.01,
         metavar="X",
-        help="strongest noise, of a range of 1 (default: %(default)s)",
+        help="deviation of the strongest noise, for pixels from 0 to 1 (default: "
+        "%(default)s)",
     )
     add(
         "--jpeg-quality",
         type=_number_or_range,
         metavar="MIN,MAX",
-        help="compress half of the blurry images with a quality in this range",
+        help="compress half of the blurry images as JPEG, with a quality from MIN to "
+        "MAX",
     )
     _add_seed(add)
     parser.set_defaults(run=_synthesize_photos)
 
 
 def _add_output(add):
-    add("--output", "-o", required=True, metavar="FOLDER", help="where to write")
+    add("--output", "-o", required=True, metavar="FOLDER", help="folder to write to")
 
 
 def _add_seed(add):
@@ -179,7 +183,7 @@ def _real(text):
 
 def _synthesize_frames(options):
     if options.frames[0] < 2:
-        raise UsageError("--frames: a window has at least 2 frames")
+        raise UsageError("--frames must be at least 2")
     sources = [Path(source) for source in dict.fromkeys(options.inputs)]
 
     def pairs_of(source, name, show):
@@ -204,7 +208,7 @@ def _synthesize_frames(options):
 
 def _synthesize_photos(options):
     if options.jpeg_quality and options.jpeg_quality[1] > 100:
-        raise UsageError("--jpeg-quality: the best quality is 100")
+        raise UsageError("--jpeg-quality must be at most 100")
     photos, failures = find_photos(options.inputs, options.recursive)
 
     def pairs_of(source, name, show):
@@ -252,8 +256,8 @@ def _run(pairs_of, sources, names, failures, options):
     for name in names:
         if (output / "metadata" / f"{name}.json").exists():
             raise UsageError(
-                f"--output {output} holds pairs of {name} already: choose another "
-                "folder, or remove it"
+                f"--output {output} has pairs of {name} already; choose another "
+                "folder, or remove this one"
             )
     make_output_folder(output)
 

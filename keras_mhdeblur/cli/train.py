@@ -1,5 +1,6 @@
 """`mhdeblur train`: a recipe and a folder of data in, a preset out."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -16,8 +17,8 @@ def add_parser(commands):
     parser = commands.add_parser(
         "train",
         help="train a model by a recipe",
-        description="Trains a model by a recipe, or goes on with a training that was "
-        "stopped, and writes it as a preset into OUTPUT/preset.",
+        description="Trains a model by a recipe and writes it as a preset to "
+        "OUTPUT/preset. The same command goes on with a training that was stopped.",
     )
     add = parser.add_argument
     add("recipe", metavar="RECIPE", help="YAML file, or the name of a built-in preset")
@@ -25,35 +26,37 @@ def add_parser(commands):
         "--data",
         required=True,
         metavar="FOLDER",
-        help="what the recipe's data section asks for: sharp photos, a folder with the "
-        "folders blur and sharp, a benchmark, or the output of `mhdeblur prepare`",
+        help="folder of the kind that the recipe names: sharp photos, the folders blur "
+        "and sharp, a benchmark, or the output of `mhdeblur prepare`",
     )
-    add("--output", "-o", metavar="FOLDER", help="where to write")
+    add("--output", "-o", metavar="FOLDER", help="folder to write to")
     add(
         "--set",
         action="append",
         default=[],
         metavar="SECTION.KEY=VALUE",
-        help="replace a value of the recipe, for example optimizer.weight_decay=0",
+        help="another value for an entry of the recipe, for example "
+        "optimizer.weight_decay=0",
     )
     add("--skip-broken", action="store_true", help="leave out broken image files")
     add(
         "--init",
         metavar="PRESET",
-        help="start with the weights of a preset (built-in name, folder or "
-        "hf://user/repo) instead of random ones",
+        help="preset whose weights the training begins with: built-in name, folder or "
+        "hf://user/repo (default: random weights)",
     )
     add(
         "--strategy",
         choices=("none", "mirrored", "multiworker"),
         default="none",
-        help="mirrored: all GPUs of this machine; multiworker: those of the machines "
-        "in TF_CONFIG. The recipe has the global batch size (default: %(default)s)",
+        help="mirrored: all GPUs of this machine; multiworker: the GPUs of the "
+        "machines in TF_CONFIG; the recipe's batch size is that of all together "
+        "(default: %(default)s)",
     )
     add(
         "--dry-run",
         action="store_true",
-        help="show the plan, and measure a few steps; nothing is written",
+        help="show the plan and the time of a few steps; nothing is written",
     )
     add(
         "--panel-every",
@@ -66,7 +69,7 @@ def add_parser(commands):
     add(
         "--tensorboard",
         action="store_true",
-        help="also write scalars for TensorBoard into OUTPUT/tensorboard",
+        help="also write scalars for TensorBoard to OUTPUT/tensorboard",
     )
     parser.set_defaults(run=_train)
 
@@ -100,7 +103,7 @@ def _train(options):
             skip_broken=options.skip_broken,
             panel_every=options.panel_every,
             tensorboard=options.tensorboard,
-            verbose="auto" if sys.stdout.isatty() else 2,
+            verbose="auto" if _shows_bar() else 2,
         )
     except (ValueError, TypeError, OSError, FloatingPointError) as error:
         message = str(error).replace("`skip_broken=True`", "--skip-broken")
@@ -114,6 +117,11 @@ def _train(options):
     model.save_to_preset(preset, recipe=path)
     print(f"Wrote {preset}. Try: mhdeblur restore PHOTO --preset {preset} -o restored")
     return 0
+
+
+def _shows_bar():
+    """Whether Keras may show its bar, which has colours."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
 def _plan_text(path, plan):

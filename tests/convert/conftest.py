@@ -186,6 +186,25 @@ def checkpoints():
 
 
 @pytest.fixture
+def official_file(golden, checkpoints, tmp_path):
+    """Writes a golden file's weights in the layout of the official training code."""
+
+    def write(name, **changes):
+        state = {**golden(name).state(), **changes}
+        state = {key: array for key, array in state.items() if array is not None}
+        if name.startswith("mprnet"):
+            state = {f"module.{key}": array for key, array in state.items()}
+            optimizer = {"state": {0: {"exp_avg": np.ones(3, "float32")}}}
+            content = {"epoch": 3, "state_dict": state, "optimizer": optimizer}
+            # MPRNet's published files are of the older format.
+            return checkpoints.write_legacy(tmp_path / "mprnet.pth", content)
+        content = {"model" if name == "xydeblur" else "params": state}
+        return checkpoints.write_zip(tmp_path / f"{name}.pth", content)
+
+    return write
+
+
+@pytest.fixture
 def bait(tmp_path):
     """(Pickle's call that makes a folder, whether it was made)."""
     folder = str(tmp_path / "executed")
