@@ -1,6 +1,8 @@
 import configparser
 import email
 import os
+import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -16,7 +18,7 @@ import keras_mhdeblur
 
 ROOT = Path(__file__).parents[1]
 SOURCES = ("keras_mhdeblur", "zoo")
-FILES = ("LICENSE", "README.md", "pyproject.toml", "setup.cfg")
+FILES = ("LICENSE", "README.md", "pyproject.toml", "setup.cfg", "setup.py")
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +62,8 @@ def test_wheel_holds_the_package_and_the_zoo(wheel):
         path.relative_to(ROOT).as_posix(): path
         for path in ROOT.glob("keras_mhdeblur/**/*.py")
     }
-    for name in ("keras_mhdeblur/export/photo.jpg", "keras_mhdeblur/py.typed"):
+    for name in ("app/style.css", "export/photo.jpg", "py.typed"):
+        name = f"keras_mhdeblur/{name}"
         expected[name] = ROOT / name
     for metadata in ROOT.glob("zoo/*/metadata.json"):
         for path in metadata.parent.iterdir():
@@ -91,6 +94,43 @@ def test_metadata(wheel):
     ]
     # Not pinned above, and not a build of its own.
     assert tensorflow == ["tensorflow>=2.18"]
+    assert metadata["Author"] == "The keras_mhdeblur authors"
+    assert "Paper, https://arxiv.org/abs/2208.13029" in metadata.get_all("Project-URL")
+    for minor in (11, 12, 13):
+        python = f"Programming Language :: Python :: 3.{minor}"
+        assert python in metadata.get_all("Classifier")
+
+
+def test_the_index_takes_it(wheel):
+    subprocess.run(
+        [sys.executable, "-m", "twine", "check", "--strict", *wheel.parent.iterdir()],
+        check=True,
+    )
+    assert wheel.stat().st_size < 90e6
+
+
+LINK = re.compile(r"\]\((?!https?:|#)[^)]*\)")
+
+
+def test_the_page_on_the_index_has_no_dead_links(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        name = next(name for name in archive.namelist() if name.endswith("/METADATA"))
+        page = email.message_from_bytes(archive.read(name)).get_payload()
+    assert page.startswith("# keras_mhdeblur\n") and "mhdeblur restore" in page
+    assert not LINK.search(page) and "<!--" not in page
+
+
+def test_links_of_the_page():
+    described = runpy.run_path(str(ROOT / "setup.py"))["long_description"]
+    text = (
+        "Top\n\n![a, b](x/y.jpg)\n\n*Left: d. Right:\ne.*\n\n"
+        "[c](d.md#e), [f](https://g.h), [i](#j)\n<!-- ci: k -->\n"
+    )
+    assert described(text) == "Top\n\nc, [f](https://g.h), [i](#j)\n"
+    assert described(text, "https://l.m/n", "1.2") == (
+        "Top\n\n![a, b](https://l.m/n/raw/v1.2/x/y.jpg)\n\n*Left: d. Right:\ne.*\n\n"
+        "[c](https://l.m/n/blob/v1.2/d.md#e), [f](https://g.h), [i](#j)\n"
+    )
 
 
 def test_project_table_stays_in_setup_cfg():
@@ -109,6 +149,9 @@ def test_installed_wheel_works_elsewhere(installed, tmp_path):
     assert set(listed.split()) == {
         path.parent.name for path in ROOT.glob("zoo/*/metadata.json")
     }
+    uri = "hf://me/nafnet_mh_c"
+    plan = ("-m", "keras_mhdeblur", "publish", "nafnet_mh_c", uri, "--dry-run")
+    assert "  LICENSE\n" in installed(*plan)
     if (ROOT / "zoo/nafnet_mh_c/model.weights.h5").exists():
         pixels = np.random.default_rng(0).integers(0, 256, (24, 31, 3), "uint8")
         Image.fromarray(pixels).save(tmp_path / "photo.jpg")
