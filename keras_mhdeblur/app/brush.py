@@ -80,7 +80,7 @@ def board(picture):
     data = base64.b64encode(file.getvalue()).decode()
     width, height = picture.size
     return (
-        '<div class="mh-board">'
+        f'<div class="mh-board" style="--ratio: {width / height:.4f}">'
         f'<img alt="" src="data:image/jpeg;base64,{data}">'
         f'<canvas width="{width}" height="{height}"></canvas></div>'
         '<div class="mh-brush"><label>Brush '

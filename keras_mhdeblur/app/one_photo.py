@@ -57,15 +57,18 @@ class OnePhoto:
                         label="Show where the answers differ", elem_id="mh-overlay"
                     )
                     self.legend = gr.HTML(elem_id="mh-legend")
+                self.caption = gr.HTML(words.caption(), elem_classes="mh-caption")
                 self.gallery = self._gallery("mh-gallery")
-            with gr.Tab("Retouch"):
+            with gr.Tab("Retouch") as self.retouch:
                 self.board = gr.HTML(
                     elem_id="mh-board-box", js_on_load=brush.SCRIPT, padding=False
                 )
                 self.hint = gr.HTML(elem_id="mh-hint")
                 self.answers = self._gallery("mh-answers")
                 with gr.Row(elem_classes="mh-line"):
-                    self.base = gr.Dropdown(label="All the rest", elem_id="mh-base")
+                    self.base = gr.Dropdown(
+                        label="Everything else shows", elem_id="mh-base"
+                    )
                     self.feather = gr.Slider(
                         *(0, 64, 8), step=1, label="Soft edge, pixels"
                     )
@@ -126,7 +129,7 @@ class OnePhoto:
             *(self.status, self.restore, self.cancel, self.before, self.views),
             *(self.slider, self.legend, self.gallery, self.answers, self.board),
             *(self.hint, self.base, self.undo, self.saving, self.quality),
-            *(self.shown, self.overlay),
+            *(self.shown, self.overlay, self.caption, self.retouch),
         ]
         self.restore.click(self.run, self.quality, seen, **PRIVATE)
         self.cancel.click(self.stop, queue=False, **PRIVATE)
@@ -209,10 +212,10 @@ class OnePhoto:
 
     def look(self, shown, overlay, request: gr.Request):
         """The picture beside the photo, and what its colours mean."""
-        visitor, retouched = self._retouched(request)
+        _, retouched = self._retouched(request)
         if retouched is None:
             return gr.skip(), words.note(words.FORGOTTEN, "bad")
-        return self._pair(visitor, retouched, shown, overlay)
+        return self._pair(retouched, shown, overlay)
 
     def brushed(self, event: gr.EventData, request: gr.Request):
         """A stroke has ended."""
@@ -229,38 +232,46 @@ class OnePhoto:
         """A thumbnail was clicked: the brushed region shows it."""
         visitor, retouched = self._retouched(request)
         if retouched is not None and visitor.mask is None:
-            return {self.hint: words.note(words.BRUSH_FIRST, "bad")}
+            yield {self.hint: words.note(words.BRUSH_FIRST, "bad")}
+            return
+        yield {self.hint: words.composing()}
         if retouched is not None:
             retouched.add(visitor.mask, event.index - 1)
-        return self._changed(request, overlay)
+        yield self._changed(visitor, overlay)
 
     def take_back(self, overlay, request: gr.Request):
         """Undo was clicked."""
-        _, retouched = self._retouched(request)
+        visitor, retouched = self._retouched(request)
+        yield {self.hint: words.composing()}
         if retouched is not None:
             retouched.undo()
-        return self._changed(request, overlay)
+        yield self._changed(visitor, overlay)
 
     def set_rest(self, base, feather, overlay, request: gr.Request):
         """Another hypothesis for all that is not brushed, or another soft edge."""
-        _, retouched = self._retouched(request)
+        visitor, retouched = self._retouched(request)
+        yield {self.hint: words.composing()}
         if retouched is not None:
             names = retouched.names
             retouched.base = names.index(base) if base in names else RESTORED
             retouched.feather = int(feather)
-        return self._changed(request, overlay)
+        yield self._changed(visitor, overlay)
 
     def write(self, kind, shown, request: gr.Request):
         """Save was clicked."""
         visitor, retouched = self._retouched(request)
-        if retouched is None:
-            raise gr.Error(words.FORGOTTEN, print_exception=False)
-        path = visitor.new_file(f"{visitor.path.stem}_restored{SUFFIXES[kind]}")
+        yield None, words.note("Writing the file")
         try:
+            if retouched is None:
+                raise RefusedError(words.FORGOTTEN)
+            path = visitor.new_file(f"{visitor.path.stem}_restored{SUFFIXES[kind]}")
             retouched.save(path, shown)
         except Exception as error:
-            raise gr.Error(words.sentence(error), print_exception=False) from None
-        return str(path), words.note(f"Saved as {path.name}.", "good")
+            text = words.sentence(error)
+            yield None, words.note(text, "bad")
+            # What follows, the download, does not.
+            raise gr.Error(text, visible=False, print_exception=False) from None
+        yield str(path), words.note(f"Saved as {path.name}.", "good")
 
     # What is shown.
 
@@ -271,74 +282,79 @@ class OnePhoto:
     def _result(self, visitor):
         """Everything that a restored photo brings."""
         retouched = visitor.retouched
+        visitor.thumbnails = _thumbnails(retouched)
         names = retouched.names
-        slider, legend = self._pair(visitor, retouched, RESTORED, False)
         several = len(names) > 1
+        shown = dict.fromkeys(
+            (self.overlay, self.caption, self.retouch), gr.update(visible=several)
+        )
         return {
+            **shown,
+            **self._composed(visitor, overlay=False),
             self.status: words.restored(visitor.seconds, retouched.result.kept),
             self.before: _HIDE,
             self.views: _SHOW,
-            self.slider: slider,
-            self.legend: legend,
             self.overlay: gr.update(value=False, visible=several),
-            self.shown: RESTORED,
-            **self._thumbnails(retouched),
-            self.board: brush.board(pictures.preview(retouched.composed().values)),
             self.hint: words.hint(False),
             self.base: gr.update(choices=["Restored", *names], value="Restored"),
-            self.undo: gr.update(interactive=False),
             self.saving: _SHOW,
             self.quality: gr.update(choices=quality_choices(self.studio, visitor.size)),
         }
 
-    def _changed(self, request, overlay):
+    def _changed(self, visitor, overlay):
         """What is shown after regions have changed."""
-        visitor, retouched = self._retouched(request)
-        if retouched is None:
+        if visitor.retouched is None:
             return {self.hint: words.note(words.FORGOTTEN, "bad")}
         visitor.mask = None
-        slider, legend = self._pair(visitor, retouched, RESTORED, overlay)
+        hint = words.regions(len(visitor.retouched))
+        return {**self._composed(visitor, overlay), self.hint: hint}
+
+    def _composed(self, visitor, overlay):
+        """The photo as it is now, wherever it is shown."""
+        retouched = visitor.retouched
+        photo = retouched.composed()
+        slider, legend = self._pair(retouched, RESTORED, overlay, photo)
+        spot = pictures.spot(retouched.uncertainty)
+        small = pictures.preview(photo.values[spot], pictures.THUMBNAIL)
+        items = [(small, "Restored"), *visitor.thumbnails]
+        several = len(retouched.names) > 1
         return {
-            self.board: brush.board(pictures.preview(retouched.composed().values)),
-            self.hint: words.regions(len(retouched)),
+            self.board: brush.board(pictures.preview(photo.values)),
             self.undo: gr.update(interactive=len(retouched) > 0),
             self.shown: RESTORED,
             self.slider: slider,
             self.legend: legend,
-            **self._thumbnails(retouched),
+            self.gallery: gr.update(value=items, selected_index=0, visible=several),
+            self.answers: gr.update(value=items, selected_index=None),
         }
 
-    def _pair(self, visitor, retouched, shown, overlay):
+    def _pair(self, retouched, shown, overlay, photo=None):
         """Before and after, and the legend of the after's colours."""
         before = pictures.preview(retouched.photo.values)
-        photo = retouched.composed() if shown == RESTORED else None
-        photo = photo or retouched.hypothesis(shown)
+        if photo is None:
+            photo = retouched.shown(shown)
         after, level = pictures.preview(photo.values), None
         if overlay:
             after, level = pictures.with_uncertainty(after, retouched.uncertainty)
         return (before, after), words.legend(retouched, shown, level)
 
-    def _thumbnails(self, retouched):
-        """Both galleries: the spot where the hypotheses differ most."""
-        spot = pictures.spot(retouched.uncertainty)
-        shown = [("Restored", retouched.composed())]
-        shown += [
-            (name, retouched.hypothesis(i)) for i, name in enumerate(retouched.names)
-        ]
-        items = [
-            (pictures.preview(photo.values[spot], pictures.THUMBNAIL), name)
-            for name, photo in shown
-        ]
-        update = gr.update(value=items, selected_index=0)
-        return {
-            self.gallery: update,
-            self.answers: gr.update(value=items, selected_index=None),
-        }
+
+def _thumbnails(retouched):
+    """(picture, name) of every hypothesis: the spot where they differ most."""
+    spot = pictures.spot(retouched.uncertainty)
+    return [
+        (
+            pictures.preview(retouched.hypothesis(i).values[spot], pictures.THUMBNAIL),
+            name,
+        )
+        for i, name in enumerate(retouched.names)
+    ]
 
 
 def quality_choices(studio, size=None):
     """(words, name) of every choice, with the time that a photo of a size takes."""
+    each = size or (1000, 1000)
     return [
-        (words.choice(name, size and studio.estimate(name, size)), name)
+        (words.choice(name, studio.estimate(name, each), size is not None), name)
         for name in studio.choices
     ]

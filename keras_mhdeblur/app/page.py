@@ -14,6 +14,51 @@ from keras_mhdeblur.app.one_photo import OnePhoto
 _STYLE = Path(__file__).with_name("style.css")
 _SANS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
 _MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
+_COLOURS = {
+    "background_fill_primary": "var(--mh-card)",
+    "background_fill_secondary": "var(--mh-well)",
+    "block_background_fill": "var(--mh-card)",
+    "block_border_color": "var(--mh-line)",
+    "block_label_text_color": "var(--mh-soft)",
+    "block_info_text_color": "var(--mh-soft)",
+    "block_shadow": "none",
+    "block_title_text_color": "var(--mh-soft)",
+    "body_background_fill": "var(--mh-paper)",
+    "body_text_color": "var(--mh-ink)",
+    "body_text_color_subdued": "var(--mh-soft)",
+    "border_color_accent": "var(--mh-accent)",
+    "border_color_primary": "var(--mh-line)",
+    "button_primary_background_fill": "var(--mh-accent)",
+    "button_primary_background_fill_hover": "var(--mh-accent-deep)",
+    "button_primary_border_color": "transparent",
+    "button_primary_text_color": "var(--mh-on-accent)",
+    "button_secondary_background_fill": "var(--mh-card)",
+    "button_secondary_background_fill_hover": "var(--mh-well)",
+    "button_secondary_border_color": "var(--mh-line)",
+    "button_secondary_text_color": "var(--mh-ink)",
+    "checkbox_background_color": "var(--mh-card)",
+    "checkbox_background_color_selected": "var(--mh-accent)",
+    "checkbox_border_color": "var(--mh-soft)",
+    "checkbox_border_color_focus": "var(--mh-accent)",
+    "checkbox_border_color_selected": "var(--mh-accent)",
+    "checkbox_label_background_fill": "var(--mh-card)",
+    "checkbox_label_background_fill_hover": "var(--mh-card)",
+    "checkbox_label_background_fill_selected": "var(--mh-tint)",
+    "checkbox_label_text_color": "var(--mh-ink)",
+    "checkbox_label_text_color_selected": "var(--mh-ink)",
+    "color_accent_soft": "var(--mh-tint)",
+    "error_background_fill": "var(--mh-bad-tint)",
+    "error_border_color": "var(--mh-bad)",
+    "error_text_color": "var(--mh-bad)",
+    "input_background_fill": "var(--mh-card)",
+    "input_border_color": "var(--mh-line)",
+    "input_border_color_focus": "var(--mh-accent)",
+    "link_text_color": "var(--mh-accent)",
+    "link_text_color_hover": "var(--mh-accent-deep)",
+    "slider_color": "var(--mh-accent)",
+    "table_even_background_fill": "var(--mh-card)",
+    "table_odd_background_fill": "var(--mh-card)",
+}
 # The browser follows the system: one name colours its own bars, too.
 _HEAD = '<meta name="color-scheme" content="light dark">'
 
@@ -71,6 +116,7 @@ def serve(page, host="127.0.0.1", port=None, open_browser=False):
 
 
 def _theme():
-    return gr.themes.Base(font=_SANS, font_mono=_MONO).set(
-        body_background_fill="var(--mh-paper)",
-    )
+    theme = gr.themes.Base(font=_SANS, font_mono=_MONO, radius_size="lg")
+    # The style sheet has light and dark colours of one name.
+    dark = {f"{name}_dark": value for name, value in _COLOURS.items()}
+    return theme.set(**_COLOURS, **dark, color_accent="var(--mh-accent)")

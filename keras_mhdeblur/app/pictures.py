@@ -56,7 +56,7 @@ def with_uncertainty(picture, uncertainty):
     gray = np.asarray(picture.convert("L"), "float32")[..., None]
     # Below the colours the picture is grey and dim, so that no colour is its own.
     cover = np.sqrt(share)
-    mixed = cover * colour_map(share[..., 0]) + (1 - cover) * 0.6 * gray
+    mixed = cover * colour_map(share[..., 0]) + (1 - cover) * 0.75 * gray
     return Image.fromarray(np.rint(mixed).astype("uint8")), 255 * scale
 
 

@@ -87,8 +87,11 @@ class Retouched:
 
     def save(self, path, index=RESTORED):
         """Writes the photo as it is now, or a hypothesis; as `RestoreResult.save`."""
-        photo = self.composed() if index == RESTORED else self.hypothesis(index)
-        write_image(path, photo)
+        write_image(path, self.shown(index))
+
+    def shown(self, index):
+        """The photo as it is now, for RESTORED, or a hypothesis, as a `Photo`."""
+        return self.composed() if index == RESTORED else self.hypothesis(index)
 
     def _photo_of(self, result):
         """The `Photo` that `result.save` writes."""

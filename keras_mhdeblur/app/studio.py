@@ -16,6 +16,8 @@ from keras_mhdeblur.app.retouching import Retouched
 from keras_mhdeblur.app.turns import CancelledError, Turns, in_turn
 from keras_mhdeblur.app.uploads import RefusedError, read_photo, size_of
 
+# A smaller photo takes no longer for its size than for all that is beside it.
+_TELLING_PIXELS = 500_000
 # Visitors whose results are kept; a result of 12 megapixels takes half a gigabyte.
 _RESULTS = 4
 SUFFIXES = {"PNG": ".png", "JPEG": ".jpg", "TIFF": ".tif"}
@@ -41,6 +43,7 @@ class Visitor:
         folder: of its own, for files that the page shows or that are downloaded.
         path, size: of the photo that was uploaded; None without one.
         retouched: `Retouched` of the restored photo; None before.
+        thumbnails: what the page shows of its hypotheses.
         mask: booleans (H, W), the region that is brushed; None without one.
         seconds: that restoring took.
     """
@@ -50,6 +53,7 @@ class Visitor:
         self.folder = Path(folder) / secrets.token_hex(16)
         self.folder.mkdir(parents=True)
         self.path = self.size = self.retouched = self.mask = None
+        self.thumbnails = []
         self.seconds = 0.0
         self._stop = threading.Event()
         self._number = 0
@@ -81,6 +85,9 @@ class Studio:
         choices: list of `Choice`.
         max_megapixels: the largest photos that are taken.
         folder: for the visitors' files.
+
+    Attributes:
+        visitors: key of a page -> `Visitor`.
     """
 
     def __init__(
@@ -95,10 +102,11 @@ class Studio:
         self.turns = Turns()
         self._load_model = load_model
         self._folder = folder
-        self._visitors = {}
+        self.visitors = {}
         self._recent = []
         self._lock = threading.Lock()
-        # Seconds per megapixel, as measured here.
+        # Times the seconds of the choices that this machine takes.
+        self._slowness = 1.0
         self._measured = {}
         # One model: those of larger photos keep gigabytes.
         self._loaded = None, None
@@ -106,14 +114,14 @@ class Studio:
     def visitor(self, key):
         """The `Visitor` of a page, by the page's key."""
         with self._lock:
-            if key not in self._visitors:
-                self._visitors[key] = Visitor(self._folder)
-            return self._visitors[key]
+            if key not in self.visitors:
+                self.visitors[key] = Visitor(self._folder)
+            return self.visitors[key]
 
     def leave(self, key):
         """Stops the work of a page that was closed, and deletes its files."""
         with self._lock:
-            visitor = self._visitors.pop(key, None)
+            visitor = self.visitors.pop(key, None)
             self._recent = [each for each in self._recent if each is not visitor]
         if visitor is not None:
             visitor.stop()
@@ -123,12 +131,13 @@ class Studio:
     def close(self):
         """Stops all work."""
         with self._lock:
-            for visitor in self._visitors.values():
+            for visitor in self.visitors.values():
                 visitor.stop()
 
     def estimate(self, name, size):
         """Seconds that a photo of (width, height) takes; None where nothing tells."""
-        rate = self._measured.get(name, self.choices[name].seconds_per_megapixel)
+        rate = self.choices[name].seconds_per_megapixel
+        rate = self._measured.get(name, rate and self._slowness * rate)
         return None if rate is None else rate * size[0] * size[1] / 1e6
 
     def model(self, name):
@@ -169,7 +178,7 @@ class Studio:
             return retouched, time.monotonic() - begin
 
         retouched, seconds = yield from in_turn(self.turns, stop, work)
-        self._measured[name] = seconds / (size[0] * size[1] / 1e6)
+        self._learn(name, size, seconds)
         visitor.retouched, visitor.seconds = retouched, seconds
         self._forget_old(visitor)
 
@@ -206,7 +215,7 @@ class Studio:
                 row.outcome, row.kind = "cancelled", "note"
                 stop.set()
             except Exception as error:
-                row.outcome, row.kind = words.sentence(error), "bad"
+                row.outcome, row.kind = words.outcome(error), "bad"
             yield rows, None
         return archive if archive.exists() else None
 
@@ -229,6 +238,17 @@ class Studio:
         row.outcome, row.kind = "restored", "good"
         if notes:
             row.outcome += "; " + "; ".join(notes)
+
+    def _learn(self, name, size, seconds):
+        """Remembers what a photo took."""
+        if size[0] * size[1] < _TELLING_PIXELS:
+            return
+        measured = seconds / (size[0] * size[1] / 1e6)
+        expected = self.choices[name].seconds_per_megapixel
+        if expected:
+            self._slowness = measured / expected
+            self._measured = {}
+        self._measured[name] = measured
 
     def _forget_old(self, visitor):
         """Keeps the results of few visitors only, of this one among them."""

@@ -1,5 +1,6 @@
 """Photos that people upload: their size before they are decoded, and refusals."""
 
+import math
 import warnings
 from pathlib import Path
 
@@ -10,7 +11,19 @@ from keras_mhdeblur.photos.formats import FORMATS
 
 
 class RefusedError(Exception):
-    """A photo that the page does not take; the message is one sentence for a person."""
+    """A photo that the page does not take; the message is one sentence for a person.
+
+    Attributes:
+        reason: the sentence without the photo's name.
+
+    Args:
+        reason: the sentence.
+        path: of the photo, or None where it is about none.
+    """
+
+    def __init__(self, reason, path=None):
+        self.reason = reason
+        super().__init__(reason if path is None else f"{Path(path).name}: {reason}")
 
 
 def size_of(path, max_megapixels):
@@ -23,7 +36,6 @@ def size_of(path, max_megapixels):
     Raises:
         RefusedError: if it has more, or is no photo.
     """
-    name = Path(path).name
     Image.init()
     try:
         with warnings.catch_warnings():
@@ -32,12 +44,12 @@ def size_of(path, max_megapixels):
             with Image.open(path, formats=formats) as image:
                 width, height = image.size
     except Image.DecompressionBombError:
-        raise RefusedError(_too_large(name, max_megapixels)) from None
+        raise _too_large(path, max_megapixels) from None
     except Exception:  # decoders raise nearly anything on broken headers
         read_photo(path)  # says why
-        raise RefusedError(f"{name}: it is broken.") from None
+        raise RefusedError("it is broken.", path) from None
     if width * height > max_megapixels * 10**6:
-        raise RefusedError(_too_large(name, max_megapixels, width * height))
+        raise _too_large(path, max_megapixels, width * height)
     return width, height
 
 
@@ -46,13 +58,14 @@ def read_photo(path):
     try:
         return read_image(path)
     except ImageFileError as error:
-        name = Path(path).name
-        raise RefusedError(f"{name}: {error.reason.rstrip('.')}.") from None
+        raise RefusedError(f"{error.reason.rstrip('.')}.", path) from None
 
 
-def _too_large(name, max_megapixels, pixels=None):
-    number = "too many" if pixels is None else f"{pixels / 1e6:.0f} million"
-    return (
-        f"{name} has {number} pixels; this page takes photos of up to "
-        f"{max_megapixels} megapixels."
+def _too_large(path, max_megapixels, pixels=None):
+    number = (
+        "too many" if pixels is None else f"{math.ceil(pixels / 1e4) / 100:g} million"
+    )
+    return RefusedError(
+        f"it has {number} pixels; this page takes up to {max_megapixels} megapixels.",
+        path,
     )

@@ -25,10 +25,14 @@ def header(local):
     )
 
 
-def choice(name, seconds):
-    """A choice and what it costs: "Fast, about 3 seconds"."""
+def choice(name, seconds, of_photo):
+    """A choice and what it costs, the photo or a megapixel: "Fast, about 3 seconds"."""
     name = name.capitalize() if name.isidentifier() and len(name) < 9 else name
-    return name if seconds is None else f"{name}, {duration(seconds)}"
+    if seconds is None:
+        return name
+    return (
+        f"{name}, {duration(seconds) if of_photo else f'{seconds:.0f} s a megapixel'}"
+    )
 
 
 def limits(max_megapixels):
@@ -50,11 +54,21 @@ def welcome_many():
     return note("Drop photos, or all photos of a folder. They are restored in turn.")
 
 
+def caption():
+    """What the thumbnails are."""
+    return note("Every answer, at the place where they differ most. Click one.")
+
+
 def hint(brushed):
     """What to do with the brush; `brushed`: a region is marked."""
     if brushed:
         return note("Now click the answer that the brushed region shall show.")
     return note("Brush over a region, a face for example.")
+
+
+def composing():
+    """What is said while a region gets its answer."""
+    return note("One moment.")
 
 
 def regions(count):
@@ -168,6 +182,12 @@ def sentence(error):
     if isinstance(error, ValueError):
         return f"{text}."
     return f"Something went wrong: {text or type(error).__name__}."
+
+
+def outcome(error):
+    """As `sentence`, in a table that has the photo's name already."""
+    text = error.reason if isinstance(error, RefusedError) else sentence(error)
+    return text[:1].upper() + text[1:]
 
 
 def note(text, kind="note"):
