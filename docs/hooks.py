@@ -30,6 +30,7 @@ IMAGES = {
     for path in sorted(ROOT.glob(pattern))
 }
 PLACES = PAGES | CARDS | IMAGES
+_DASH = re.compile(r'(<li class="doc-section-item[^>]*>)\s*–')
 _FENCE = re.compile(r"^(```.*?^```)$", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!\w+:)([^)#\s]+)(#[^)\s]*)?\)")
 
@@ -65,3 +66,8 @@ def on_page_markdown(markdown, page, config, files):
     parts = _FENCE.split(markdown)
     parts[::2] = [_LINK.sub(link, part) for part in parts[::2]]
     return "".join(parts)
+
+
+def on_page_content(html, page, config, files):
+    # Results have neither a name nor always a type: nothing stands before the dash.
+    return _DASH.sub(r"\1", html)
