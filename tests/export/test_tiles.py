@@ -66,7 +66,7 @@ def test_example_without_files(tile_file, name, message, tmp_path):
     assert f"error: {message}" in result.stderr.replace("[Errno 2] ", "")
 
 
-def test_operators_are_those_of_the_readme(tile_file):
+def test_operators_are_those_of_the_page(tile_file):
     interpreter = Interpreter(
         str(tile_file),
         experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
@@ -74,7 +74,7 @@ def test_operators_are_those_of_the_readme(tile_file):
     names = {entry["op_name"] for entry in interpreter._get_ops_details()}
     (listed,) = [
         line
-        for line in (ROOT / "README.md").read_text().splitlines()
+        for line in (ROOT / "docs" / "export.md").read_text().splitlines()
         if line.startswith("`ADD` ")
     ]
     assert names <= set(listed.replace("`", "").split())
