@@ -37,7 +37,11 @@ def program():
 
 @pytest.fixture(scope="module")
 def site(program, tlc_deblurrer, adaptive, tmp_path_factory):
-    """The page with two small models: an adaptive mean with TLC, and a single head."""
+    """The page with small models.
+
+    The adaptive mean with TLC, which WebGPU refuses; a single head; and the plain mean
+    without TLC, which WebGPU runs.
+    """
     if not shutil.which("npm"):
         pytest.skip("needs npm: apt-get install npm")
     folder = tmp_path_factory.mktemp("browser")
@@ -49,12 +53,14 @@ def site(program, tlc_deblurrer, adaptive, tmp_path_factory):
     network = tlc_deblurrer.network
     adaptive(network, tlc_train_size=8).save_to_preset(folder / "preset")
     (site / "models").mkdir()
-    size = (SIZE, SIZE)
-    export.to_litert(tlc_deblurrer, site / "models" / "good.tflite", 0, size=size)
+    write = functools.partial(export.to_litert, tlc_deblurrer, size=(SIZE, SIZE))
+    write(site / "models" / "good.tflite", 0)
+    write(site / "models" / "gpu.tflite", "mean", tlc_train_size=None)
     make = functools.partial(program["Model"], note="small", size=SIZE)
     models = [
-        make("fast", str(folder / "preset"), "Fast"),
+        make("fast", str(folder / "preset"), "Fast", webgpu=True),
         make("good", "", "Good", overlap=32),
+        make("gpu", "", "For GPUs", webgpu=True),
     ]
     program["build"](site, models)
     return site
@@ -107,7 +113,7 @@ def visit(launch, address):
     """Opens the page; no request may leave its server, no error may escape a script."""
     pages, requests, errors = [], [], []
 
-    def visit(*arguments, headers=(), script=None):
+    def visit(*arguments, headers=(), script=None, query=""):
         page = launch(*arguments).new_page()
         page.set_default_timeout(60_000)
         pages.append(page)
@@ -115,7 +121,7 @@ def visit(launch, address):
         page.on("pageerror", lambda error: errors.append(str(error)))
         if script is not None:
             page.add_init_script(script)
-        page.goto(address(*headers))
+        page.goto(address(*headers) + query)
         return page
 
     yield visit
@@ -211,6 +217,23 @@ def check_slider(page):
         )
     boxes = [page.locator(name).bounding_box() for name in ("#before", "#after")]
     assert boxes[0] == boxes[1]
+
+
+def test_webgpu_where_the_file_allows_it(visit, site, tmp_path):
+    """Chromium computes WebGPU on the CPU here, which the page uses only when asked."""
+    page, file = visit("--enable-unsafe-webgpu", query="?webgpu"), photo(140, 100)
+    if not page.evaluate("navigator.gpu?.requestAdapter().then(Boolean)"):
+        pytest.skip("needs a Chromium with WebGPU")
+    wait(page, "^Ready")
+    for model, says in (
+        ("gpu", r"^Done in .* s on the GPU\."),
+        ("fast", r"^Done in \S+ s\."),
+    ):
+        page.check(f"input[value={model}]")
+        found = restored(page, file)
+        assert re.match(says, page.text_content("#message")), model
+        expected = restored_by_python(site, model, file, tmp_path)
+        assert np.abs(found - expected).max() <= 2
 
 
 def test_cancel(visit):
