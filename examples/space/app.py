@@ -21,4 +21,5 @@ if __name__ == "__main__":
         host=os.environ.get("GRADIO_SERVER_NAME", "0.0.0.0"),
         port=int(os.environ.get("GRADIO_SERVER_PORT", 7860)),
         max_megapixels=12,
+        ready=lambda address: print(address, flush=True),
     )

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import io
+import itertools
 import warnings
 
 import numpy as np
@@ -13,10 +14,11 @@ from keras_mhdeblur.app.uploads import RefusedError
 # Longest side of the picture that is brushed on, and bytes of what the brush sends.
 SIDE = 1280
 _LARGEST = 8 * 10**6
+_numbers = itertools.count()
 _PREFIX = "data:image/png;base64,"
 
 # Strokes are drawn opaque and the canvas is shown half clear, so that crossing strokes
-# leave no darker place. A picture that takes the old one's place brings a new canvas.
+# leave no darker place. Where the picture changes, the canvas stays and is wiped.
 SCRIPT = """
 let canvas = null, last = null;
 const at = event => {
@@ -58,10 +60,14 @@ const end = () => {
 };
 element.addEventListener("pointerup", end);
 element.addEventListener("pointercancel", end);
+const wipe = () => {
+  const board = element.querySelector("canvas");
+  if (board) board.getContext("2d").clearRect(0, 0, board.width, board.height);
+};
+watch("value", wipe);
 element.addEventListener("click", event => {
   if (event.target.tagName !== "BUTTON") return;
-  const board = element.querySelector("canvas");
-  board.getContext("2d").clearRect(0, 0, board.width, board.height);
+  wipe();
   trigger("input", {mask: ""});
 });
 """
@@ -72,6 +78,9 @@ def board(picture):
 
     Args:
         picture: PIL image, RGB.
+
+    Returns:
+        HTML, another one every time.
     """
     picture = picture.copy()
     picture.thumbnail((SIDE, SIDE))
@@ -80,7 +89,8 @@ def board(picture):
     data = base64.b64encode(file.getvalue()).decode()
     width, height = picture.size
     return (
-        f'<div class="mh-board" style="--ratio: {width / height:.4f}">'
+        f'<div class="mh-board" data-number="{next(_numbers)}" '
+        f'style="--ratio: {width / height:.4f}">'
         f'<img alt="" src="data:image/jpeg;base64,{data}">'
         f'<canvas width="{width}" height="{height}"></canvas></div>'
         '<div class="mh-brush"><label>Brush '

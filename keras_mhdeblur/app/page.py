@@ -93,25 +93,42 @@ def create_page(studio, default, local=True):
 
 
 def serve(page, host="127.0.0.1", port=None, open_browser=False):
-    """Serves a page in a thread; returns its address."""
-    _, address, _ = page.launch(
-        server_name=host,
-        server_port=port,
-        inbrowser=open_browser,
-        prevent_thread_lock=True,
-        quiet=True,
-        share=False,
-        ssr_mode=False,
-        pwa=False,
-        mcp_server=False,
-        run_history=False,
-        enable_monitoring=False,
-        footer_links=[],
-        max_file_size=f"{words.MAX_MEGABYTES}mb",
-        theme=_theme(),
-        css_paths=_STYLE,
-        head=_HEAD,
-    )
+    """Serves a page in a thread.
+
+    Args:
+        page: what `create_page` returned.
+        host, port, open_browser: as of `launch`.
+
+    Returns:
+        The page's address.
+
+    Raises:
+        OSError: if the port is taken, or there is no such address.
+    """
+    try:
+        _, address, _ = page.launch(
+            server_name=host,
+            server_port=port,
+            inbrowser=open_browser,
+            prevent_thread_lock=True,
+            quiet=True,
+            share=False,
+            ssr_mode=False,
+            pwa=False,
+            mcp_server=False,
+            run_history=False,
+            enable_monitoring=False,
+            footer_links=[],
+            max_file_size=f"{words.MAX_MEGABYTES}mb",
+            theme=_theme(),
+            css_paths=_STYLE,
+            head=_HEAD,
+        )
+    except OSError as error:
+        raise OSError(
+            "The page cannot be served: the port is taken, or this machine has no such "
+            f"address. Received: host={host}, port={port}"
+        ) from error
     return address
 
 

@@ -75,8 +75,10 @@ def regions(count):
     """How many regions have an answer of their own."""
     if not count:
         return note("Brush over a region, a face for example.")
-    have = "1 region has" if count == 1 else f"{count} regions have"
-    return note(f"{have} an answer of their own. Brush the next one, or save.", "good")
+    have = "1 region has its own answer"
+    if count > 1:
+        have = f"{count} regions have answers of their own"
+    return note(f"{have}. Brush the next one, or save.", "good")
 
 
 def restored(seconds, kept):
