@@ -16,6 +16,9 @@ import pytest
 import keras_mhdeblur as mhd
 from keras_mhdeblur.data.jpeg import jpeg_compress
 
+# Each test starts a process with two large libraries.
+pytestmark = pytest.mark.slow
+
 PROGRAMS = pathlib.Path(__file__).parent / "programs"
 
 

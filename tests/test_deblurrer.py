@@ -402,7 +402,9 @@ def shift_dataset(probability, count=1600, seed=0):
     return bars, np.where(go_left[:, None, None, None], left, right), left, right
 
 
-@pytest.mark.parametrize("probability", [0.7, 0.4])
+@pytest.mark.parametrize(
+    "probability", [0.7, pytest.param(0.4, marks=pytest.mark.slow)]
+)
 def test_two_heads_find_both_labels_and_one_finds_their_mean(probability):
     x, y, left, right = shift_dataset(probability)
 

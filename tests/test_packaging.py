@@ -16,6 +16,8 @@ from PIL import Image
 
 import keras_mhdeblur
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 SOURCES = ("keras_mhdeblur", "zoo")
 FILES = ("LICENSE", "README.md", "pyproject.toml", "setup.cfg", "setup.py")

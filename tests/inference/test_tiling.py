@@ -248,7 +248,7 @@ def test_the_limit_is_for_all_that_is_taken_beside_the_photo(limit):
 
 
 def test_what_a_large_photo_takes_above_itself():
-    photo = np.full((6000, 8000, 3), 77, "uint8")
+    photo = np.full((4000, 4500, 3), 77, "uint8")
     tracemalloc.start()
     try:
         result = restore(Engine(), photo, hypotheses=False, memory_limit_mb=200)

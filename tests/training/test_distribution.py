@@ -186,6 +186,7 @@ def test_strategies(strategy, monkeypatch):
         make_strategy("multiworker")
 
 
+@pytest.mark.slow
 def test_two_machines_equal_one_device(make_model, tmp_path):
     x, y = blurry_and_sharp(7)
     np.save(tmp_path / "data.npy", np.stack([x, y]))
