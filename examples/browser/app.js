@@ -313,7 +313,7 @@ function fail(reason) {
 }
 
 function sentence(reason) {
-  if (/memory|alloc|OOM|out of bounds/i.test(reason)) {
+  if (/memory|alloc|abort|out of bounds/i.test(reason)) {
     return "The device has not enough memory: close other pages" +
       (ready.length ? ", or choose a smaller size or model." : ".");
   }
