@@ -156,7 +156,7 @@ class OnePhoto:
         visitor = self.studio.visitor(request.session_hash)
         try:
             photo = self.studio.open(visitor, path)
-            picture = pictures.preview(photo.values)
+            visitor.before = self._picture(visitor, photo.values)
         except Exception as error:
             return {
                 self.status: words.note(words.sentence(error), "bad"),
@@ -170,9 +170,10 @@ class OnePhoto:
             self.status: "",
             self.drop: gr.update(value=None, visible=False),
             self.about: gr.update(
-                value=words.about_photo(path, *visitor.size), visible=True
+                value=words.about_photo(path, visitor.size, pictures.SCREEN),
+                visible=True,
             ),
-            self.before: gr.update(value=picture, visible=True),
+            self.before: gr.update(value=visitor.before, visible=True),
             **dict.fromkeys((self.views, self.saving), _HIDE),
             self.quality: gr.update(choices=choices),
             self.restore: gr.update(interactive=True),
@@ -192,6 +193,7 @@ class OnePhoto:
             expected = visitor.size and self.studio.estimate(name, visitor.size)
             for step in self.studio.restore(visitor, name):
                 yield {self.status: words.progress(step, expected)}
+            yield {self.status: words.note("Preparing the pictures")}
             result = self._result(visitor)
         except CancelledError:
             yield {**ready, self.status: words.note("Cancelled. Nothing was changed.")}
@@ -212,10 +214,13 @@ class OnePhoto:
 
     def look(self, shown, overlay, request: gr.Request):
         """The picture beside the photo, and what its colours mean."""
-        _, retouched = self._retouched(request)
-        if retouched is None:
-            return gr.skip(), words.note(words.FORGOTTEN, "bad")
-        return self._pair(retouched, shown, overlay)
+        visitor, retouched = self._retouched(request)
+        try:
+            if retouched is None:
+                raise RefusedError(words.FORGOTTEN)
+            return self._pair(visitor, retouched.shown(shown), shown, overlay)
+        except Exception as error:
+            return gr.skip(), words.note(words.sentence(error), "bad")
 
     def brushed(self, event: gr.EventData, request: gr.Request):
         """A stroke has ended."""
@@ -282,7 +287,8 @@ class OnePhoto:
     def _result(self, visitor):
         """Everything that a restored photo brings."""
         retouched = visitor.retouched
-        visitor.thumbnails = _thumbnails(retouched)
+        visitor.spot = pictures.spot(retouched.uncertainty)
+        visitor.thumbnails = _thumbnails(retouched, visitor.spot)
         names = retouched.names
         several = len(names) > 1
         shown = dict.fromkeys(
@@ -303,19 +309,21 @@ class OnePhoto:
 
     def _changed(self, visitor, overlay):
         """What is shown after regions have changed."""
-        if visitor.retouched is None:
-            return {self.hint: words.note(words.FORGOTTEN, "bad")}
-        visitor.mask = None
-        hint = words.regions(len(visitor.retouched))
-        return {**self._composed(visitor, overlay), self.hint: hint}
+        try:
+            if visitor.retouched is None:
+                raise RefusedError(words.FORGOTTEN)
+            visitor.mask = None
+            hint = words.regions(len(visitor.retouched))
+            return {**self._composed(visitor, overlay), self.hint: hint}
+        except Exception as error:
+            return {self.hint: words.note(words.sentence(error), "bad")}
 
     def _composed(self, visitor, overlay):
         """The photo as it is now, wherever it is shown."""
         retouched = visitor.retouched
         photo = retouched.composed()
-        slider, legend = self._pair(retouched, RESTORED, overlay, photo)
-        spot = pictures.spot(retouched.uncertainty)
-        small = pictures.preview(photo.values[spot], pictures.THUMBNAIL)
+        slider, legend = self._pair(visitor, photo, RESTORED, overlay)
+        small = pictures.preview(photo.values[visitor.spot], pictures.THUMBNAIL)
         items = [(small, "Restored"), *visitor.thumbnails]
         several = len(retouched.names) > 1
         return {
@@ -328,20 +336,27 @@ class OnePhoto:
             self.answers: gr.update(value=items, selected_index=None),
         }
 
-    def _pair(self, retouched, shown, overlay, photo=None):
+    def _pair(self, visitor, photo, shown, overlay):
         """Before and after, and the legend of the after's colours."""
-        before = pictures.preview(retouched.photo.values)
-        if photo is None:
-            photo = retouched.shown(shown)
-        after, level = pictures.preview(photo.values), None
+        retouched = visitor.retouched
+        uncertainty = retouched.uncertainty if overlay else None
+        after, level = self._picture(visitor, photo.values, uncertainty), None
         if overlay:
-            after, level = pictures.with_uncertainty(after, retouched.uncertainty)
-        return (before, after), words.legend(retouched, shown, level)
+            level = pictures.scale(uncertainty)
+        return (visitor.before, after), words.legend(retouched, shown, level)
+
+    def _picture(self, visitor, values, uncertainty=None):
+        """Path of a picture for the screen."""
+        picture = pictures.preview(values)
+        if uncertainty is not None:
+            picture = pictures.with_uncertainty(picture, uncertainty)
+        path = visitor.new_file("picture.png")
+        picture.save(path, compress_level=1)
+        return str(path)
 
 
-def _thumbnails(retouched):
-    """(picture, name) of every hypothesis: the spot where they differ most."""
-    spot = pictures.spot(retouched.uncertainty)
+def _thumbnails(retouched, spot):
+    """(picture, name) of every hypothesis at a place."""
     return [
         (
             pictures.preview(retouched.hypothesis(i).values[spot], pictures.THUMBNAIL),

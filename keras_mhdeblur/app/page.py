@@ -6,6 +6,7 @@ Importing this module imports Gradio; see `serving.prepare_gradio`.
 from pathlib import Path
 
 import gradio as gr
+from starlette.responses import PlainTextResponse
 
 from keras_mhdeblur.app import words
 from keras_mhdeblur.app.many_photos import ManyPhotos
@@ -78,7 +79,7 @@ def create_page(studio, default, local=True):
     def left(request: gr.Request):
         studio.leave(request.session_hash)
 
-    with gr.Blocks(title=words.TITLE, delete_cache=(3600, 86400)) as page:
+    with gr.Blocks(title=words.TITLE, delete_cache=(1800, 4 * 3600)) as page:
         gr.HTML(words.header(local), elem_id="mh-header")
         with gr.Tabs(elem_id="mh-tabs"):
             with gr.Tab("One photo"):
@@ -123,6 +124,7 @@ def serve(page, host="127.0.0.1", port=None, open_browser=False):
             theme=_theme(),
             css_paths=_STYLE,
             head=_HEAD,
+            app_kwargs={"exception_handlers": {OSError: _refused_upload}},
         )
     except OSError as error:
         raise OSError(
@@ -130,6 +132,11 @@ def serve(page, host="127.0.0.1", port=None, open_browser=False):
             f"address. Received: host={host}, port={port}"
         ) from error
     return address
+
+
+async def _refused_upload(request, error):
+    """The answer where an upload cannot be written."""
+    return PlainTextResponse(words.sentence(error), status_code=507)
 
 
 def _theme():

@@ -46,18 +46,22 @@ def with_uncertainty(picture, uncertainty):
         uncertainty: (H, W), standard deviations in units of the range [0, 1].
 
     Returns:
-        PIL image, and the level of 255 that the brightest colour stands for.
+        PIL image; the brightest colour stands for the `scale`.
     """
-    scale = max(float(np.percentile(uncertainty, 99.5)), SMALLEST_SCALE)
-    strength = Image.fromarray(
-        np.rint(255 * np.clip(uncertainty / scale, 0, 1)).astype("uint8")
-    ).resize(picture.size, Image.Resampling.BILINEAR)
+    strength = np.clip(255 / scale(uncertainty) * 255 * uncertainty, 0, 255)
+    strength = Image.fromarray(np.rint(strength).astype("uint8"))
+    strength = strength.resize(picture.size, Image.Resampling.BILINEAR)
     share = np.asarray(strength, "float32")[..., None] / 255
     gray = np.asarray(picture.convert("L"), "float32")[..., None]
     # Below the colours the picture is grey and dim, so that no colour is its own.
     cover = np.sqrt(share)
     mixed = cover * colour_map(share[..., 0]) + (1 - cover) * 0.75 * gray
-    return Image.fromarray(np.rint(mixed).astype("uint8")), 255 * scale
+    return Image.fromarray(np.rint(mixed).astype("uint8"))
+
+
+def scale(uncertainty):
+    """Level of 255 that the brightest colour of an uncertainty map stands for."""
+    return 255 * max(float(np.percentile(uncertainty, 99.5)), SMALLEST_SCALE)
 
 
 def spot(uncertainty):

@@ -32,6 +32,8 @@ class Retouched:
         self.feather = 8
         self.names = result.names
         self._regions = []
+        self._changes = 0
+        self._composed = None, None
 
     def __len__(self):
         return len(self._regions)
@@ -44,10 +46,12 @@ class Retouched:
             hypothesis: index, or RESTORED.
         """
         self._regions.append((mask, hypothesis))
+        self._changes += 1
 
     def undo(self):
         """Takes the last region away, if there is one."""
         del self._regions[-1:]
+        self._changes += 1
 
     @property
     def labels(self):
@@ -59,19 +63,28 @@ class Retouched:
 
     def composed(self):
         """The photo as it is now, a `Photo`."""
-        labels = self.labels
-        used = np.unique(labels)
-        if RESTORED not in used:
+        state = self._changes, self.base, self.feather
+        if self._composed[0] != state:
+            self._composed = state, self._compose(self.labels)
+        return self._composed[1]
+
+    def _compose(self, labels):
+        restored = self._photo_of(self.result)
+        brushed = labels != RESTORED
+        if brushed.all():
             return self._photo_of(self.result.compose(labels, self.feather))
-        if len(used) == 1:
-            return self._photo_of(self.result)
-        # As `compose`, with the restored image as one more hypothesis.
+        if not brushed.any():
+            return restored
+        # As `compose`, with the restored image as one more hypothesis. Beyond the
+        # fade there is nothing but that image.
+        place = _around(brushed, 2 * self.feather + 2)
         image = 0
-        for label in used:
-            share = _faded(labels == label, self.feather)
-            image = image + share * self.hypothesis(label).values
-        dtype = self._photo_of(self.result).values.dtype
-        return self.photo.with_values(np.rint(image).astype(dtype))
+        for label in np.unique(labels[place]):
+            share = _faded(labels[place] == label, self.feather)
+            image = image + share * self.hypothesis(label).values[place]
+        values = restored.values.copy()
+        values[place] = np.rint(image)
+        return self.photo.with_values(values)
 
     def hypothesis(self, index):
         """A hypothesis, or the RESTORED image, as a `Photo`."""
@@ -98,6 +111,15 @@ class Retouched:
         image = result.image.reshape(*self.photo.values.shape[:2], -1)
         channels = 1 if self.photo.gray else 3
         return self.photo.with_values(image[..., :channels])
+
+
+def _around(mask, margin):
+    """Slices of the rows and columns of a mask, and of a margin in pixels."""
+    slices = []
+    for axis in (1, 0):
+        places = np.flatnonzero(mask.any(axis=axis))
+        slices.append(slice(max(places[0] - margin, 0), places[-1] + 1 + margin))
+    return tuple(slices)
 
 
 def _faded(mask, feather):

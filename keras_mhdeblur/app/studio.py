@@ -18,6 +18,8 @@ from keras_mhdeblur.app.uploads import RefusedError, read_photo, size_of
 
 # A smaller photo takes no longer for its size than for all that is beside it.
 _TELLING_PIXELS = 500_000
+# Files of a visitor that are kept: those on the page.
+_FILES = 8
 # Visitors whose results are kept; a result of 12 megapixels takes half a gigabyte.
 _RESULTS = 4
 SUFFIXES = {"PNG": ".png", "JPEG": ".jpg", "TIFF": ".tif"}
@@ -41,9 +43,10 @@ class Visitor:
 
     Attributes:
         folder: of its own, for files that the page shows or that are downloaded.
+        before: path of the picture of that photo.
         path, size: of the photo that was uploaded; None without one.
         retouched: `Retouched` of the restored photo; None before.
-        thumbnails: what the page shows of its hypotheses.
+        spot, thumbnails: a place, and what the hypotheses show there.
         mask: booleans (H, W), the region that is brushed; None without one.
         seconds: that restoring took.
     """
@@ -52,8 +55,8 @@ class Visitor:
         # The server gives files to whoever knows their names.
         self.folder = Path(folder) / secrets.token_hex(16)
         self.folder.mkdir(parents=True)
-        self.path = self.size = self.retouched = self.mask = None
-        self.thumbnails = []
+        self.path = self.size = self.before = self.retouched = self.mask = None
+        self.spot, self.thumbnails = None, []
         self.seconds = 0.0
         self._stop = threading.Event()
         self._number = 0
@@ -69,11 +72,26 @@ class Visitor:
         self._stop.set()
 
     def new_file(self, name):
-        """A path of that name that no file has."""
+        """A path of that name that no file has; those of long ago are deleted."""
         self._number += 1
         folder = self.folder / str(self._number)
         folder.mkdir()
+        shutil.rmtree(self.folder / str(self._number - _FILES), ignore_errors=True)
         return folder / name
+
+    def take(self, paths):
+        """Paths of uploads as long as the page is open: the server forgets its own."""
+        folder = self.folder / f"uploads-{secrets.token_hex(4)}"
+        taken = []
+        for index, path in enumerate(paths):
+            place = folder / str(index) / Path(path).name
+            place.parent.mkdir(parents=True)
+            try:
+                os.link(path, place)
+            except OSError:  # a file system without links
+                shutil.copyfile(path, place)
+            taken.append(place)
+        return taken
 
 
 class Studio:
@@ -153,7 +171,7 @@ class Studio:
         visitor.path = visitor.size = visitor.retouched = visitor.mask = None
         visitor.size = size_of(path, self.max_megapixels)
         photo = read_photo(path)
-        visitor.path = Path(path)
+        (visitor.path,) = visitor.take([path])
         return photo
 
     def restore(self, visitor, name):
@@ -198,7 +216,7 @@ class Studio:
             Path of the zip file; None if no photo was restored.
         """
         stop = visitor.begin()
-        rows = [Row(Path(path)) for path in paths]
+        rows = [Row(path) for path in visitor.take(paths)]
         for row, file in zip(rows, _file_names(paths, SUFFIXES[kind])):
             row.output = file
         archive = visitor.new_file("restored.zip")

@@ -241,11 +241,20 @@ def _bar(share, left, right):
     )
 
 
-def about_photo(path, width, height):
-    """Name and size of a photo."""
+def about_photo(path, size, screen):
+    """Name and size of a photo, and whether it is shown smaller than it is.
+
+    Args:
+        path: of the photo.
+        size: (width, height).
+        screen: the longest side that is shown.
+    """
+    width, height = size
+    facts = f"{width} × {height}, {megapixels(width, height)}"
+    if max(size) > screen:
+        facts += ", shown smaller; saved in full size"
     return (
-        f'<p class="mh-about"><b>{escape(Path(path).name)}</b><span>'
-        f"{width} × {height}, {megapixels(width, height)}</span></p>"
+        f'<p class="mh-about"><b>{escape(Path(path).name)}</b><span>{facts}</span></p>'
     )
 
 

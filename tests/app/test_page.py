@@ -1,7 +1,9 @@
 """The page in a real browser."""
 
 import contextlib
+import errno
 import io
+import os
 import re
 import time
 import zipfile
@@ -217,6 +219,29 @@ def test_a_wrong_file_is_a_sentence_and_the_next_photo_works(
         )
     assert page.locator("#mh-restore").is_disabled()
     restore_on(page, photo)
+
+
+def test_a_full_disk_is_a_sentence_and_the_next_photo_works(
+    served, new_page, photo, monkeypatch
+):
+    async def write(self, data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def save(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    said = "The disk of this machine is full: make room and try again."
+    page = new_page(served.url)
+    with monkeypatch.context() as patch:
+        patch.setattr("starlette.datastructures.UploadFile.write", write)
+        drop(page, photo)
+        page.locator(".toast-body").get_by_text(said).wait_for()
+    restore_on(page, photo)
+    with monkeypatch.context() as patch:
+        patch.setattr("keras_mhdeblur.app.retouching.write_image", save)
+        page.click("#mh-save")
+        wait_for_status(page, said)
+    assert pixels(saved(page)[1]).shape == (128, 192, 3)
 
 
 def test_what_a_format_cannot_hold_is_a_sentence(served, new_page, photo, tmp_path):

@@ -94,7 +94,7 @@ def test_the_next_photo_stops_the_one_before(make_studio, large_photo, photo):
     studio.open(visitor, photo)
     with pytest.raises(CancelledError):
         finish(steps)
-    assert visitor.path == photo and visitor.retouched is None
+    assert visitor.path.name == photo.name and visitor.retouched is None
 
 
 def test_results_of_few_pages_are_kept(make_studio, photo):
@@ -225,6 +225,23 @@ def test_a_model_that_does_not_load_is_a_sentence_and_the_next_does(
     assert sentence(caught.value) == "There is not enough memory for this photo."
     finish(studio.restore(visitor, "fast"))
     assert visitor.retouched is not None
+
+
+def test_uploads_stay_as_long_as_the_page_and_other_files_less(
+    make_studio, photo, tmp_path
+):
+    studio = make_studio()
+    visitor = studio.visitor("page")
+    upload = tmp_path / "street.jpg"
+    shutil.copy(photo, upload)
+    studio.open(visitor, upload)
+    upload.unlink()  # as the server does with old uploads
+    for index in range(20):
+        visitor.new_file("picture.png").write_bytes(bytes([index]))
+    finish(studio.restore(visitor, "fast"))
+    assert visitor.retouched is not None
+    kept = sorted(path.read_bytes()[0] for path in visitor.folder.rglob("picture.png"))
+    assert kept == list(range(12, 20))
 
 
 def test_threads_end(make_studio, photo):

@@ -55,7 +55,7 @@ def test_progress():
 def test_names_of_files_are_no_html(tmp_path):
     path = tmp_path / "<img src=x onerror=alert(1)>.jpg"
     for html in (
-        words.about_photo(path, 2, 1),
+        words.about_photo(path, (2, 1), 9),
         words.table([Row(path, outcome="<b>")]),
         words.note(f"{path.name}: it is empty.", "bad"),
     ):
