@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +28,11 @@ class PhotoFormat:
 
 
 # Bytes that a marker of a JPEG has room for.
-_JPEG = {"largest_side": 65500, "longest_exif": 65533, "longest_xmp": 65504}
+_JPEG: dict[str, Any] = {
+    "largest_side": 65500,
+    "longest_exif": 65533,
+    "longest_xmp": 65504,
+}
 
 # Others are never opened: Pillow gives EPS to another program, for one.
 _TABLE = (

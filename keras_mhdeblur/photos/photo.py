@@ -44,28 +44,28 @@ class Photo:
     png_chunks: bytes = b""
 
     @property
-    def pixels(self):
+    def pixels(self) -> np.ndarray:
         """sRGB, float32 (H, W, 3) in [0, 1]; made anew each time."""
         return self.crop(slice(None), slice(None))
 
-    def crop(self, rows, columns):
+    def crop(self, rows: slice, columns: slice) -> np.ndarray:
         """As `pixels`, of the given slices of rows and columns."""
         values = unit(self.values[rows, columns])
         if self.linear:
             values = linear_to_srgb(values)
         return np.ascontiguousarray(np.broadcast_to(values, (*values.shape[:2], 3)))
 
-    def values_of(self, pixels):
+    def values_of(self, pixels: np.ndarray) -> np.ndarray:
         """Floats such as `crop` gives, clipped, as the photo has its values."""
         if self.linear:
             pixels = srgb_to_linear(np.clip(pixels, 0, 1))
         return from_float(pixels, self.values.dtype)
 
-    def with_values(self, values):
+    def with_values(self, values: np.ndarray) -> "Photo":
         """The same photo with other `values`."""
         return dataclasses.replace(self, values=values)
 
-    def to_array(self):
+    def to_array(self) -> np.ndarray:
         """The image as a file holds it.
 
         Returns:
@@ -75,7 +75,7 @@ class Photo:
         array = self.stored(slice(None))
         return array[..., 0] if array.shape[-1] == 1 else array
 
-    def stored(self, rows):
+    def stored(self, rows: slice) -> np.ndarray:
         """As `to_array`, of a slice of rows, and always (h, W, C)."""
         array = self.values[rows]
         array = array[..., :1] if self.gray else array

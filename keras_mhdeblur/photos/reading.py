@@ -5,6 +5,7 @@ import dataclasses
 import math
 import os
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from keras_mhdeblur.photos.png_tiff import (
     read_sixteen_bits,
 )
 from keras_mhdeblur.utils.disk_arrays import DiskFullError
+from keras_mhdeblur.utils.types import ImageLike, PathLike
 
 _HEIC_BRANDS = (b"ftypheic", b"ftypheix", b"ftypmif1")
 # Times the size of the pixels that Pillow and the copies of what it gives take.
@@ -36,13 +38,15 @@ class ImageFileError(ValueError):
         reason: what is wrong with it, one line.
     """
 
-    def __init__(self, path, reason):
+    def __init__(self, path: PathLike, reason: str) -> None:
         self.path = Path(path)
         self.reason = reason
         super().__init__(f"Cannot read the image: {reason}. Received: path={path}")
 
 
-def photos_of(image, memory_limit_mb=None, name="image"):
+def photos_of(
+    image: ImageLike, memory_limit_mb: float | None = None, name: str = "image"
+) -> tuple[list[Photo], np.ndarray | None]:
     """Photos of one image in any form, or of a batch of them.
 
     Args:
@@ -96,7 +100,7 @@ def _photos_of_array(image, name):
     ]
 
 
-def read_image(path, memory_limit_mb=None):
+def read_image(path: PathLike, memory_limit_mb: float | None = None) -> Photo:
     """Reads a photo: JPEG, PNG, TIFF, WebP, AVIF, JPEG 2000, BMP, GIF, PPM or TGA.
 
     The contents count, not the suffix. The EXIF orientation is applied, palettes and
@@ -213,7 +217,7 @@ def _read_in_parts(image, file, memory_limit_mb):
 
 
 @contextlib.contextmanager
-def pixel_limit(pixels):
+def pixel_limit(pixels: int) -> Iterator[None]:
     """Sets how many pixels an image file may have, while the context lasts.
 
     Small files can unfold to images that fill the memory. The limit is Pillow's, and

@@ -7,9 +7,11 @@ from pathlib import Path
 from PIL import Image, PngImagePlugin
 
 from keras_mhdeblur.photos.formats import FORMATS
+from keras_mhdeblur.photos.photo import Photo
 from keras_mhdeblur.photos.pixels import from_float
 from keras_mhdeblur.photos.png_tiff import write_png, write_tiff
 from keras_mhdeblur.utils.atomic import atomic_file
+from keras_mhdeblur.utils.types import PathLike
 
 
 class _Stored:
@@ -25,7 +27,7 @@ class _Stored:
         return self._photo.stored(rows)
 
 
-def write_image(path, photo):
+def write_image(path: PathLike, photo: Photo) -> None:
     """Writes a photo in the format of the path's suffix.
 
     PNG and TIFF keep everything: 16 bits, alpha, gray, ICC profile, EXIF and XMP; PNG
@@ -59,14 +61,14 @@ def write_image(path, photo):
             file.write(data)
 
 
-def format_of_name(path):
+def format_of_name(path: PathLike) -> str | None:
     """The format of a path's suffix, as Pillow calls it; None if none is written."""
     image_format = Image.registered_extensions().get(Path(path).suffix.lower())
     possible = image_format in FORMATS and image_format in Image.SAVE
     return image_format if possible else None
 
 
-def check_format(path, photo):
+def check_format(path: PathLike, photo: Photo) -> str:
     """Compares a photo with the format of a path's suffix, before `write_image`.
 
     Args:
