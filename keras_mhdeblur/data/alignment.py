@@ -3,7 +3,9 @@
 import numpy as np
 
 
-def align_for_scoring(restored, sharp):
+def align_for_scoring(
+    restored: np.ndarray, sharp: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Moves a restored image onto its label, as RealBlur's official evaluation does.
 
     The two cameras of RealBlur are aligned only to about a pixel, so its authors (Rim

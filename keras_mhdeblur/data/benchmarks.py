@@ -4,8 +4,13 @@ import dataclasses
 import pathlib
 import re
 import warnings
+from collections.abc import Callable
+
+import tensorflow as tf
 
 from keras_mhdeblur.data.folders import list_images, match_folders, paired_files
+from keras_mhdeblur.data.patches import Patches
+from keras_mhdeblur.utils.types import PathLike
 
 # Sequences of GoPro: number of the recording, of averaged frames, and of the part.
 _GOPRO_SEQUENCES = {
@@ -52,12 +57,21 @@ class Benchmark:
     def __iter__(self):
         return iter(self.pairs)
 
-    def dataset(self, patches=None, *, skip_broken=False):
+    def dataset(
+        self, patches: Patches | None = None, *, skip_broken: bool = False
+    ) -> tf.data.Dataset:
         """Dataset of (blurry, sharp), as `paired_files` makes it of the pairs."""
         return paired_files(self.pairs, patches, skip_broken=skip_broken)
 
 
-def benchmark(name, root, split="train", *, blur="blur", allow_partial=False):
+def benchmark(
+    name: str,
+    root: PathLike,
+    split: str = "train",
+    *,
+    blur: str = "blur",
+    allow_partial: bool = False,
+) -> Benchmark:
     """Finds the pairs of a benchmark on disk and checks that it is complete.
 
     Names, splits with their numbers of pairs, and the folders below `root`:
@@ -278,7 +292,8 @@ def check_choice(argument, value, choices):
 class _Layout:
     title: str
     counts: dict  # split -> number of pairs
-    find: object  # (root, split, blur) -> [(blurry, sharp, group)], [what is missing]
+    # (root, split, blur) -> [(blurry, sharp, group)], [what is missing]
+    find: Callable[..., tuple[list, list]]
     folders: str
     blurs: tuple = ("blur",)
 

@@ -7,14 +7,21 @@ import tensorflow as tf
 from PIL import Image
 
 from keras_mhdeblur.data.motion_blur import MotionBlur
-from keras_mhdeblur.data.patches import random_patches, to_unit
+from keras_mhdeblur.data.patches import Patches, random_patches, to_unit
+from keras_mhdeblur.utils.types import FilePairs, PathLike
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 _FORMATS = ("PNG", "JPEG", "MPO", "BMP")  # MPO: a JPEG with further pictures behind it
 _ORIENTATION_TAG = 0x0112
 
 
-def paired_folder(blur_dir, sharp_dir, patches=None, *, skip_broken=False):
+def paired_folder(
+    blur_dir: PathLike,
+    sharp_dir: PathLike,
+    patches: Patches | None = None,
+    *,
+    skip_broken: bool = False,
+) -> tf.data.Dataset:
     """Pairs of blurry and sharp images with equal file names.
 
     Args:
@@ -40,7 +47,9 @@ def paired_folder(blur_dir, sharp_dir, patches=None, *, skip_broken=False):
     return _pair_dataset(_sound(problems, skip_broken, "pairs"), patches)
 
 
-def paired_files(pairs, patches=None, *, skip_broken=False):
+def paired_files(
+    pairs: FilePairs, patches: Patches | None = None, *, skip_broken: bool = False
+) -> tf.data.Dataset:
     """Pairs of blurry and sharp images, given as a list.
 
     Args:
@@ -58,7 +67,13 @@ def paired_files(pairs, patches=None, *, skip_broken=False):
     return _pair_dataset(pairs, patches)
 
 
-def synthesized_folder(photo_dir, patches, blur=None, *, skip_broken=False):
+def synthesized_folder(
+    photo_dir: PathLike,
+    patches: Patches,
+    blur: MotionBlur | None = None,
+    *,
+    skip_broken: bool = False,
+) -> tf.data.Dataset:
     """Sharp photos, blurred on the fly by a `MotionBlur`, on the CPU.
 
     With TensorFlow's backend that is part of the input pipeline; with the others it is
@@ -102,7 +117,9 @@ def synthesized_folder(photo_dir, patches, blur=None, *, skip_broken=False):
     return dataset.map(blurred, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
-def sharp_folder(photo_dir, patches, *, margin=0, skip_broken=False):
+def sharp_folder(
+    photo_dir: PathLike, patches: Patches, *, margin: int = 0, skip_broken: bool = False
+) -> tf.data.Dataset:
     """Patches of sharp photos, to be blurred in the training step.
 
     Args:
@@ -126,7 +143,7 @@ def sharp_folder(photo_dir, patches, *, margin=0, skip_broken=False):
     return dataset.prefetch(tf.data.AUTOTUNE)
 
 
-def list_images(folder):
+def list_images(folder: PathLike) -> list[pathlib.Path]:
     """Image files below a folder, sorted; hidden ones are left out.
 
     Raises:
@@ -179,7 +196,9 @@ def match_folders(blur_dir, sharp_dir, name_of=None):
     return matches
 
 
-def list_pairs(blur_dir, sharp_dir, skip_broken=False):
+def list_pairs(
+    blur_dir: PathLike, sharp_dir: PathLike, skip_broken: bool = False
+) -> list[tuple[pathlib.Path, pathlib.Path]]:
     """Pairs of files with equal names in two folders, sorted.
 
     Args:

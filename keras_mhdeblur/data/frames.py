@@ -2,7 +2,9 @@
 
 import numbers
 import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,9 +16,12 @@ from keras_mhdeblur.photos.pixels import (
     srgb_to_linear,
     to_float,
 )
+from keras_mhdeblur.utils.types import Gamma, PathLike
 
 
-def blur_from_frames(frames, gamma=2.2):
+def blur_from_frames(
+    frames: np.ndarray | Sequence[np.ndarray], gamma: Gamma = 2.2
+) -> np.ndarray:
     """Averages sharp frames in linear light: the photo of a longer exposure.
 
     A camera maps linear light to pixel values by its response curve. Frames are mapped
@@ -41,7 +46,8 @@ def blur_from_frames(frames, gamma=2.2):
             `gamma` is none of the above.
     """
     to_linear, from_linear = _response(gamma)
-    total, count, tables = None, 0, {}
+    total: Any = None
+    count, tables = 0, {}
     for frame in frames:
         frame = np.asarray(frame)
         if frame.ndim != 3 or (total is not None and frame.shape != total.shape):
@@ -78,7 +84,7 @@ def check_gamma(gamma):
     _response(gamma)
 
 
-def open_frames(source):
+def open_frames(source: PathLike) -> tuple[Iterator[np.ndarray], float | None]:
     """Opens a video, or a folder of images, as a stream of frames.
 
     One frame after the other is decoded; none are kept. Videos need PyAV

@@ -115,7 +115,7 @@ class MotionBlur:
                 )
 
     @property
-    def margin(self):
+    def margin(self) -> int:
         """Pixels around a patch that the blur may reach for."""
         return int(self.max_path) + 4
 

@@ -8,7 +8,9 @@ import itertools
 import json
 import math
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -24,6 +26,7 @@ from keras_mhdeblur.data.synthesis import synthesize_motion_blur
 from keras_mhdeblur.photos import Photo, read_image, write_image
 from keras_mhdeblur.photos.pixels import from_float
 from keras_mhdeblur.utils.atomic import atomic_file
+from keras_mhdeblur.utils.types import Gamma, PathLike
 
 # Distance of colour histograms from which on two frames are of two shots. Neighbours
 # within a shot of GoPro (240 per second) reach 0.06, of REDS 0.09; different scenes of
@@ -32,18 +35,18 @@ CUT_DISTANCE = 0.3
 
 
 def pairs_from_frames(
-    source,
-    output,
-    num_frames=(7, 13),
+    source: PathLike,
+    output: PathLike,
+    num_frames: int | tuple[int, int] = (7, 13),
     *,
-    stride=None,
-    gamma=2.2,
-    keep_frames=False,
-    max_pairs=None,
-    name=None,
-    seed=0,
-    on_pair=None,
-):
+    stride: int | None = None,
+    gamma: Gamma = 2.2,
+    keep_frames: bool = False,
+    max_pairs: int | None = None,
+    name: str | None = None,
+    seed: int = 0,
+    on_pair: Callable[[dict[str, Any]], Any] | None = None,
+) -> dict[str, Any]:
     """Makes pairs of a video as the GoPro data set was made: frames are averaged.
 
     A window of consecutive frames gives `blur/NAME.png`, their average in linear light
@@ -135,16 +138,16 @@ def pairs_from_frames(
 
 
 def pairs_from_photo(
-    path,
-    output,
-    count=1,
+    path: PathLike,
+    output: PathLike,
+    count: int = 1,
     *,
-    size=None,
-    max_megapixels=1.6,
-    blur=None,
-    name=None,
-    seed=0,
-):
+    size: int | None = None,
+    max_megapixels: float = 1.6,
+    blur: MotionBlur | None = None,
+    name: str | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
     """Makes pairs of a sharp photo by `synthesize_motion_blur`.
 
     Args:
@@ -171,8 +174,8 @@ def pairs_from_photo(
         ImageFileError: the file cannot be read.
         ValueError: an argument is wrong, or the photo is too small.
     """
-    for key, value in (("count", count), ("size", size)):
-        if (value is not None or key == "count") and value < 1:
+    for key, value in (("count", count), ("size", 1 if size is None else size)):
+        if value < 1:
             raise ValueError(f"`{key}` must be at least 1. Received: {key}={value}")
     if not 0 < max_megapixels < float("inf"):
         raise ValueError(

@@ -58,14 +58,14 @@ class Patches:
                     f"Received: {name}={value!r}"
                 )
 
-    def first_visit(self, crops_per_image=1):
+    def first_visit(self, crops_per_image: int = 1) -> int | None:
         """Number of the visit that a stream starts with, or None for a pass."""
         if self.stream_from is None:
             return None
         return self.stream_from * self.batch_size // crops_per_image
 
     @property
-    def short_seed(self):
+    def short_seed(self) -> int:
         """The seed in [0, 2^31)."""
         return int(self.seed) % 2**31
 

@@ -4,6 +4,8 @@ import json
 import os
 import pathlib
 import shutil
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -11,18 +13,26 @@ from PIL import Image
 
 from keras_mhdeblur.data.folders import decoded_pairs, sound_pairs
 from keras_mhdeblur.data.patches import (
+    Patches,
     check_pass,
     drawn_patch,
     to_unit,
     visited_image,
     visits,
 )
+from keras_mhdeblur.utils.types import FilePairs, PathLike
 
 _ARRAYS = ("blurry.npy", "sharp.npy")
 _INDEX = "index.json"
 
 
-def prepared_size(pairs, tile_size=None, step=None, *, skip_broken=False):
+def prepared_size(
+    pairs: FilePairs,
+    tile_size: int | None = None,
+    step: int | None = None,
+    *,
+    skip_broken: bool = False,
+) -> int:
     """Bytes on disk that `prepare` will need; reads all files to check them.
 
     Args:
@@ -40,8 +50,14 @@ def prepared_size(pairs, tile_size=None, step=None, *, skip_broken=False):
 
 
 def prepare(
-    pairs, output, tile_size=None, step=None, *, skip_broken=False, progress=None
-):
+    pairs: FilePairs,
+    output: PathLike,
+    tile_size: int | None = None,
+    step: int | None = None,
+    *,
+    skip_broken: bool = False,
+    progress: Callable[[int, int], Any] | None = None,
+) -> pathlib.Path:
     """Decodes pairs once, into arrays that `prepared_folder` reads patches from.
 
     The folder holds `blurry.npy` and `sharp.npy`, uint8 (N, H, W, 3), and `index.json`
@@ -98,7 +114,7 @@ def prepare(
     return output
 
 
-def prepared_folder(folder, patches):
+def prepared_folder(folder: PathLike, patches: Patches) -> tf.data.Dataset:
     """Patches of pairs that `prepare` has decoded.
 
     From whole images the patches are those that `paired_files` draws from the same

@@ -1,5 +1,8 @@
 """Motion blur of sharp photos by a simulated camera."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import keras
 from keras import ops
 
@@ -8,9 +11,20 @@ from keras_mhdeblur.data.camera import affine_transforms, camera_path, object_pa
 from keras_mhdeblur.data.jpeg import jpeg_compress
 from keras_mhdeblur.data.scene import defocus, lamps, object_mask
 from keras_mhdeblur.data.warping import warp
+from keras_mhdeblur.utils.types import Tensor
+
+if TYPE_CHECKING:
+    from keras_mhdeblur.data.motion_blur import MotionBlur
 
 
-def synthesize_motion_blur(sharp, seed, blur, *, margin=0, return_frames=False):
+def synthesize_motion_blur(
+    sharp: Tensor,
+    seed: int | Sequence[int] | Tensor,
+    blur: "MotionBlur",
+    *,
+    margin: int = 0,
+    return_frames: bool = False,
+) -> tuple[Tensor, ...]:
     """Blurs sharp images as a shaken camera would, with one sharp frame as label.
 
     Each sample gets a smooth random camera path (translation, in-plane rotation and
