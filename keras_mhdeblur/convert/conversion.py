@@ -1,6 +1,7 @@
 """from_checkpoint: official checkpoint file -> Deblurrer."""
 
 import inspect
+from typing import Any
 
 from keras_mhdeblur.convert.checkpoint_files import read_checkpoint
 from keras_mhdeblur.convert.recognition import recognize
@@ -8,9 +9,16 @@ from keras_mhdeblur.convert.state_dict import load_official_weights
 from keras_mhdeblur.deblurrer import Deblurrer
 from keras_mhdeblur.networks.weight_limit import weights_at_most
 from keras_mhdeblur.utils.split_options import divide_options
+from keras_mhdeblur.utils.types import PathLike
 
 
-def from_checkpoint(path, architecture="auto", *, entry=None, **overrides):
+def from_checkpoint(
+    path: PathLike,
+    architecture: str = "auto",
+    *,
+    entry: str | None = None,
+    **overrides: Any,
+) -> Deblurrer:
     """Makes a model of a checkpoint of an official network.
 
     The checkpoints of NAFNet, Restormer, HINet, MPRNet and XYDeblur and of their

@@ -1,12 +1,18 @@
 """Loading of weights by their official parameter names."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from keras_mhdeblur.deblurrer import Deblurrer
+from keras_mhdeblur.networks.base import RestorationNetwork
 from keras_mhdeblur.networks.registry import families, family_of
 
 
-def load_official_weights(network_or_deblurrer, state):
+def load_official_weights(
+    network_or_deblurrer: RestorationNetwork | Deblurrer,
+    state: Mapping[str, np.ndarray],
+) -> None:
     """Sets all weights from those of the official network, of PyTorch or Flax.
 
     Args:
@@ -35,7 +41,8 @@ def load_official_weights(network_or_deblurrer, state):
     entries = family.entries(network)
     problems = [f"missing: {name}" for name in entries if name not in state]
     problems += [f"surplus: {name}" for name in state if name not in entries]
-    values, first_names = {}, {}
+    values: dict[str, np.ndarray] = {}
+    first_names: dict[int, str] = {}
     for name, (variable, to_keras) in entries.items():
         if name not in state:
             continue
