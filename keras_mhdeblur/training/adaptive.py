@@ -6,8 +6,10 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_mhdeblur.deblurrer import Deblurrer
 from keras_mhdeblur.hypotheses import adaptive
 from keras_mhdeblur.inference.engine_choice import choose_engine
+from keras_mhdeblur.utils.types import Batches
 
 _BATCH_SIZE, _RATE = 32, 3e-3
 # Added to squared errors: above 70 dB nothing is gained.
@@ -18,14 +20,14 @@ _SMALLEST_SCALE = 0.01
 
 
 def fit_adaptive_weights(
-    model,
-    dataset,
-    patches=4096,
-    caution=0.5,
-    epochs=60,
-    shrinkage=0.5,
-    patch_size=None,
-):
+    model: Deblurrer,
+    dataset: Batches,
+    patches: int = 4096,
+    caution: float = 0.5,
+    epochs: int = 60,
+    shrinkage: float = 0.5,
+    patch_size: int | None = None,
+) -> tuple[tuple[float, ...], ...]:
     """Finds with which weights the heads' mean is nearest to the labels.
 
     The weights are the softmax of a linear function of what the heads change in a
@@ -73,17 +75,17 @@ def fit_adaptive_weights(
             f"`shrinkage` must be from 0 to 1. Received: shrinkage={shrinkage}"
         )
     found = _restored_patches(choose_engine(model), dataset, patch_size)
-    values, errors = [], []
+    all_features, all_errors = [], []
     for heads, blurry, sharp in itertools.islice(found, patches):
-        values.append(adaptive.features(heads, blurry, reach=None)[0, 0])
+        all_features.append(adaptive.features(heads, blurry, reach=None)[0, 0])
         differences = np.stack([*heads, blurry]).reshape(len(heads) + 1, -1)
         differences = differences - sharp.reshape(1, -1)
         gram = differences @ differences.T / sharp.size
         # Of the blurry image its own error only.
-        errors.append([*gram[:-1, :-1].ravel(), gram[-1, -1]])
-    if not values:
+        all_errors.append([*gram[:-1, :-1].ravel(), gram[-1, -1]])
+    if not all_features:
         raise ValueError("`dataset` must hold at least one patch. Received: none")
-    values, errors = np.array(values), np.array(errors, "float32")
+    values, errors = np.array(all_features), np.array(all_errors, "float32")
     mean = values.mean(axis=0, dtype="float64")
     scale = np.maximum(values.std(axis=0, dtype="float64"), _SMALLEST_SCALE)
     layer = keras.layers.Dense(

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from keras_mhdeblur.deblurrer import Deblurrer
 from keras_mhdeblur.hypotheses.pairs import pair_indices
 from keras_mhdeblur.layers.heads import head_parameters, set_head_parameters
 from keras_mhdeblur.training.head_statistics import (
@@ -9,6 +10,7 @@ from keras_mhdeblur.training.head_statistics import (
     head_statistics,
     hypothesis_weights,
 )
+from keras_mhdeblur.utils.types import Batches
 
 # Added to squared errors, as in `losses.PSNRLoss`.
 _EPSILON = 1e-8
@@ -22,17 +24,17 @@ _ITERATIONS, _SWEEPS = 200, 4
 
 
 def fit_heads(
-    model,
-    data,
-    num_heads=4,
-    combine_heads=True,
-    ridge=1e-2,
-    mean_weight=0.0,
-    hold_first=False,
-    restarts=4,
-    seed=0,
-    crops=1024,
-):
+    model: Deblurrer,
+    data: Batches | HeadStatistics,
+    num_heads: int = 4,
+    combine_heads: bool = True,
+    ridge: float = 1e-2,
+    mean_weight: float = 0.0,
+    hold_first: bool = False,
+    restarts: int = 4,
+    seed: int = 0,
+    crops: int = 1024,
+) -> Deblurrer:
     """Gives a trained network several heads, without training.
 
     The trunk stays as it is. Head images are linear in the kernels of the last

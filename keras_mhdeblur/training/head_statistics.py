@@ -12,9 +12,11 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
+from keras_mhdeblur.deblurrer import Deblurrer
 from keras_mhdeblur.hypotheses.pairs import pair_indices
 from keras_mhdeblur.layers.heads import head_parameters
 from keras_mhdeblur.networks.base import RestorationNetwork
+from keras_mhdeblur.utils.types import Batches
 
 # Pixels, and crops, that are computed with at a time.
 _ROWS, _CROPS = 4096, 32
@@ -57,11 +59,11 @@ class HeadStatistics:
     reference: np.ndarray
 
     @property
-    def num_views(self):
+    def num_views(self) -> int:
         """Number of views V."""
         return self.products.shape[1] // len(self.reference)
 
-    def errors(self, changes, weights):
+    def errors(self, changes: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """Mean squared errors of hypotheses.
 
         Args:
@@ -73,7 +75,7 @@ class HeadStatistics:
         """
         return self.errors_of_forms(*self.forms(changes), weights)
 
-    def forms(self, changes):
+    def forms(self, changes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Quadratic forms of the squared errors in the changes.
 
         Args:
@@ -99,7 +101,9 @@ class HeadStatistics:
             quadratic[crops] = part
         return linear, quadratic
 
-    def errors_of_forms(self, linear, quadratic, weights):
+    def errors_of_forms(
+        self, linear: np.ndarray, quadratic: np.ndarray, weights: np.ndarray
+    ) -> np.ndarray:
         """Mean squared errors (N, K') of `forms` and `weights` (K', V, K)."""
         weights = weights.reshape(len(weights), -1)
         squares = (weights[:, :, None] * weights[:, None]).reshape(len(weights), -1)
@@ -108,7 +112,7 @@ class HeadStatistics:
         change -= 2 * linear.reshape(count, -1) @ weights.T
         return np.maximum(self.squares[:, None] + change, 0)
 
-    def sums(self, weights):
+    def sums(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Weighted sums over the crops.
 
         Args:
@@ -120,13 +124,13 @@ class HeadStatistics:
         grams = _full(weights.T @ self.grams, self.products.shape[1])
         return grams, np.tensordot(weights, self.products, (0, 0))
 
-    def gram_diagonals(self):
+    def gram_diagonals(self) -> np.ndarray:
         """Diagonals (N, V, P) of A'A / (pixels C)."""
         size = np.arange(self.products.shape[1])
         diagonals = self.grams[:, size * (size + 3) // 2]
         return diagonals.reshape(len(diagonals), self.num_views, -1)
 
-    def evaluate(self, model):
+    def evaluate(self, model: Deblurrer) -> HypothesisErrors:
         """Errors of a model with the same trunk, such as `fit_heads` returns.
 
         Args:
@@ -153,7 +157,9 @@ class HeadStatistics:
         return HypothesisErrors(errors[:, :-1], errors[:, -1])
 
 
-def head_statistics(model, data, crops=1024):
+def head_statistics(
+    model: Deblurrer, data: Batches, crops: int = 1024
+) -> HeadStatistics:
     """Runs a model's trunk over crops and keeps what `fit_heads` needs of them.
 
     Every crop takes 4 (V P)^2 bytes, where P is 289 for the 32 last features of NAFNet
@@ -186,7 +192,8 @@ def head_statistics(model, data, crops=1024):
     # Memory that is not written to is not used.
     triangle = np.tril_indices(size)
     grams = np.empty((crops, len(triangle[0])))
-    products, squares = [], []
+    products: list[np.ndarray] = []
+    squares: list[float] = []
     for arguments, label in itertools.islice(_arguments(trunk, data), crops):
         gram, product, square = _products(layer, arguments, label)
         if not np.isfinite([square, gram.sum(), product.sum()]).all():

@@ -1,5 +1,7 @@
 """Optimizers whose arithmetic is that of the published recipes."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -33,14 +35,14 @@ class TorchAdamW(_AdamW):
 
     def __init__(
         self,
-        learning_rate=1e-3,
-        weight_decay=0.0,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-8,
-        name="torch_adamw",
-        **kwargs,
-    ):
+        learning_rate: float | keras.optimizers.schedules.LearningRateSchedule = 1e-3,
+        weight_decay: float = 0.0,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        name: str = "torch_adamw",
+        **kwargs: Any,
+    ) -> None:
         if kwargs.get("amsgrad"):
             raise ValueError(
                 f"{type(self).__name__} has no AMSGrad variant. "
@@ -87,12 +89,12 @@ class Muon(TorchAdamW):
 
     def __init__(
         self,
-        learning_rate=1e-3,
-        weight_decay=0.0,
-        momentum=0.95,
-        name="muon",
-        **kwargs,
-    ):
+        learning_rate: float | keras.optimizers.schedules.LearningRateSchedule = 1e-3,
+        weight_decay: float = 0.0,
+        momentum: float = 0.95,
+        name: str = "muon",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(learning_rate, weight_decay, name=name, **kwargs)
         self.momentum = momentum
 

@@ -4,10 +4,13 @@ import contextlib
 import pathlib
 import sys
 import time
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 
 from keras_mhdeblur import data
+from keras_mhdeblur.deblurrer import Deblurrer
 from keras_mhdeblur.training import recipes
 from keras_mhdeblur.training.callbacks import (
     ImagesPerSecond,
@@ -17,21 +20,22 @@ from keras_mhdeblur.training.callbacks import (
     finished_epochs,
 )
 from keras_mhdeblur.training.distribution import is_chief, per_replica_batch_size
+from keras_mhdeblur.utils.types import PathLike, Recipe
 
 
 def train(
-    recipe,
-    output,
-    folders,
+    recipe: Recipe,
+    output: PathLike,
+    folders: Mapping[str, PathLike],
     *,
-    initial_model=None,
-    strategy=None,
-    skip_broken=False,
-    panel_every=10,
-    tensorboard=False,
-    callbacks=(),
-    verbose="auto",
-):
+    initial_model: Deblurrer | None = None,
+    strategy: Any = None,
+    skip_broken: bool = False,
+    panel_every: int = 10,
+    tensorboard: bool = False,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    verbose: str | int = "auto",
+) -> Deblurrer:
     """Trains a model, or goes on with a training that was stopped.
 
     After every epoch the weights, the optimizer's state and the running averages are
@@ -147,7 +151,13 @@ def _without_averages(optimizer):
         del optimizer.finalize_variable_values
 
 
-def rehearse(recipe, folders, *, skip_broken=False, steps=3):
+def rehearse(
+    recipe: Recipe,
+    folders: Mapping[str, PathLike],
+    *,
+    skip_broken: bool = False,
+    steps: int = 3,
+) -> dict[str, Any]:
     """Rehearsal of a training: its plan, and a few measured steps on its data.
 
     Args:

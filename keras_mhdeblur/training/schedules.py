@@ -19,7 +19,14 @@ class WarmupHoldCosine(keras.optimizers.schedules.LearningRateSchedule):
         final: the last rate.
     """
 
-    def __init__(self, peak, total_steps, warmup_steps=0, decay_steps=None, final=1e-7):
+    def __init__(
+        self,
+        peak: float,
+        total_steps: int,
+        warmup_steps: int = 0,
+        decay_steps: int | None = None,
+        final: float = 1e-7,
+    ) -> None:
         super().__init__()
         if decay_steps is None:
             decay_steps = total_steps - warmup_steps

@@ -35,5 +35,7 @@ Progress = bool | Callable[[int, int], Any]
 # The `output` of an export, see `export.output_graph`.
 Output = str | int | Sequence[int] | Sequence[float]
 Size = tuple[int, int]
+# The sections of a recipe, see `training.recipes`.
+Recipe = dict[str, Any]
 # The response curve of a camera: its exponent, or functions to linear light and back.
 Gamma = float | Literal["srgb"] | tuple[Callable, Callable]

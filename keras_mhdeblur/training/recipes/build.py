@@ -2,14 +2,17 @@
 
 import dataclasses
 import pathlib
+from collections.abc import Mapping
 
 import keras
+import tensorflow as tf
 
 from keras_mhdeblur import data, losses, metrics
 from keras_mhdeblur.deblurrer import Deblurrer
 from keras_mhdeblur.networks.registry import families
 from keras_mhdeblur.training.optimizers import Muon, TorchAdamW
 from keras_mhdeblur.training.schedules import WarmupHoldCosine
+from keras_mhdeblur.utils.types import PathLike, Recipe
 
 _OPTIMIZERS = {
     "TorchAdamW": TorchAdamW,
@@ -18,7 +21,7 @@ _OPTIMIZERS = {
 }
 
 
-def build_model(recipe):
+def build_model(recipe: Recipe) -> Deblurrer:
     """The compiled `Deblurrer` of a recipe, with fresh weights from its seed."""
     keras.utils.set_random_seed(recipe["seed"])
     usual_policy = keras.config.dtype_policy()
@@ -51,7 +54,14 @@ def hypothesis_loss(recipe, combine=True):
     return losses.HypothesisLoss(_image_loss(section), combine, relaxation)
 
 
-def build_dataset(recipe, folders, *, stage=None, stream_from=0, skip_broken=False):
+def build_dataset(
+    recipe: Recipe,
+    folders: Mapping[str, PathLike],
+    *,
+    stage: Mapping[str, int] | None = None,
+    stream_from: int = 0,
+    skip_broken: bool = False,
+) -> tf.data.Dataset:
     """The endless stream of training batches of a recipe.
 
     Args:
@@ -97,7 +107,12 @@ def build_dataset(recipe, folders, *, stage=None, stream_from=0, skip_broken=Fal
     return data.synthesized_folder(photos, patches, blur, skip_broken=skip_broken)
 
 
-def recipe_patches(recipe, *, stage=None, stream_from=None):
+def recipe_patches(
+    recipe: Recipe,
+    *,
+    stage: Mapping[str, int] | None = None,
+    stream_from: int | None = None,
+) -> data.Patches:
     """The `Patches` of a recipe, with the sizes of a stage of `progressive`, if any."""
     section = recipe["data"]
     if stage is not None:
@@ -106,12 +121,12 @@ def recipe_patches(recipe, *, stage=None, stream_from=None):
     return data.Patches(**settings, seed=recipe["seed"], stream_from=stream_from)
 
 
-def recipe_blur(recipe):
+def recipe_blur(recipe: Recipe) -> data.MotionBlur:
     """The `MotionBlur` of a recipe whose data are a synthesized_folder."""
     return data.MotionBlur(**_arguments(data.MotionBlur, recipe["data"]))
 
 
-def data_folders(recipe, root):
+def data_folders(recipe: Recipe, root: PathLike) -> dict[str, pathlib.Path]:
     """The folder arguments of a recipe's data function, for data below one folder.
 
     Args:
@@ -131,7 +146,9 @@ def data_folders(recipe, root):
     }[recipe["data"]["name"]]
 
 
-def evaluation_pairs(recipe, photo_dir, patch_size=256, crops_per_image=4):
+def evaluation_pairs(
+    recipe: Recipe, photo_dir: PathLike, patch_size: int = 256, crops_per_image: int = 4
+) -> tf.data.Dataset:
     """Photos blurred as in a recipe's training, but always the same way.
 
     Args:

@@ -2,12 +2,15 @@
 
 import pathlib
 import re
+from collections.abc import Iterable
+from typing import Any
 
 import yaml
 
 from keras_mhdeblur.networks.registry import families
 from keras_mhdeblur.training.recipes.build import hypothesis_loss
 from keras_mhdeblur.utils.spelling import did_you_mean
+from keras_mhdeblur.utils.types import PathLike, Recipe
 
 
 class Entries:
@@ -115,12 +118,12 @@ _Loader.add_implicit_resolver(
 )
 
 
-def read_yaml(text):
+def read_yaml(text: str) -> Any:
     """The value of a YAML text; numbers such as 1e-3 are numbers."""
     return yaml.load(text, _Loader)
 
 
-def load_recipe(path, settings=()):
+def load_recipe(path: PathLike, settings: Iterable[str] = ()) -> Recipe:
     """Reads a recipe and checks it.
 
     Args:
@@ -146,12 +149,12 @@ def load_recipe(path, settings=()):
     return recipe
 
 
-def save_recipe(recipe, path):
+def save_recipe(recipe: Recipe, path: PathLike) -> None:
     """Writes a recipe as YAML, its sections in the same order."""
     pathlib.Path(path).write_text(yaml.safe_dump(recipe, sort_keys=False))
 
 
-def check_recipe(recipe):
+def check_recipe(recipe: Recipe) -> None:
     """Raises ValueError if anything in a recipe is unknown, missing or contradictory.
 
     Args:
