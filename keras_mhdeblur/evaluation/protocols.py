@@ -3,16 +3,19 @@
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
 
 import numpy as np
 
 from keras_mhdeblur import metrics
 from keras_mhdeblur.data import align_for_scoring
 from keras_mhdeblur.data.benchmarks import BENCHMARKS, check_choice
+from keras_mhdeblur.deblurrer import Deblurrer
 from keras_mhdeblur.engines.keras_engine import KerasEngine
 from keras_mhdeblur.engines.tiling import head_images
 from keras_mhdeblur.inference.engine_choice import choose_engine
 from keras_mhdeblur.networks.registry import families, family_of
+from keras_mhdeblur.utils.types import LocalStatistics
 
 # Memory for tiles, about that of `restore` by default.
 _TILE_BYTES = 1.9e9
@@ -48,7 +51,7 @@ class Protocol:
     """
 
     name: str
-    tlc_train_size: str | int | tuple | None = "model"
+    tlc_train_size: LocalStatistics = "model"
     crop_size: int | None = None
     pad_multiple: int | None = None
     round_to_8_bits: bool = True
@@ -87,13 +90,13 @@ class Protocol:
                 f"Received: tlc_train_size={local!r}"
             )
 
-    def of(self, model):
+    def of(self, model: Deblurrer) -> "Protocol":
         """This protocol with the model's `tlc_train_size` in place of "model"."""
         if self.tlc_train_size != "model":
             return self
         return dataclasses.replace(self, tlc_train_size=model.tlc_train_size)
 
-    def head_function(self, model):
+    def head_function(self, model: Deblurrer) -> Callable[[np.ndarray], np.ndarray]:
         """Function from an image (H, W, C) to the head images (K, H, W, C)."""
         if self.as_restored:
             engine = choose_engine(model, "auto", self.tlc_train_size)
@@ -113,7 +116,7 @@ class Protocol:
 
         return heads
 
-    def compared(self, image):
+    def compared(self, image: np.ndarray) -> np.ndarray:
         """The part of an image (..., H, W, C) that is compared."""
         if self.crop_border:
             inside = slice(self.crop_border, -self.crop_border)
@@ -123,7 +126,9 @@ class Protocol:
             image = np.rint(255 * image) / 255
         return image.astype("float32")
 
-    def scores(self, image, sharp, ssim=True):
+    def scores(
+        self, image: np.ndarray, sharp: np.ndarray, ssim: bool = True
+    ) -> dict[str, float]:
         """Scores of an image (H, W, C) against its label.
 
         Args:
@@ -150,7 +155,9 @@ class Protocol:
 PLAIN = Protocol(name="plain", as_restored=True)
 
 
-def get_protocol(protocol, model, benchmark=None):
+def get_protocol(
+    protocol: str | Protocol, model: Deblurrer, benchmark: str | None = None
+) -> Protocol:
     """The protocol of a name.
 
     Args:

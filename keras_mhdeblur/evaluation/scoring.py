@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_mhdeblur.deblurrer import Deblurrer
 from keras_mhdeblur.evaluation.protocols import Protocol, get_protocol
 from keras_mhdeblur.hypotheses.pairs import pair_indices
 from keras_mhdeblur.hypotheses.stacks import medoid_index
@@ -15,12 +16,12 @@ from keras_mhdeblur.utils.progress import ProgressBar
 
 
 def evaluate(
-    model,
+    model: Deblurrer,
     pairs: Iterable,
     *,
     protocol: str | Protocol = "plain",
     benchmark: str | None = None,
-    baseline=None,
+    baseline: Deblurrer | None = None,
     per_image: bool = False,
     progress: bool = False,
 ) -> dict[str, Any]:
