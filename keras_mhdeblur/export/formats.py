@@ -1,14 +1,18 @@
 """The formats by name."""
 
 import inspect
+from collections.abc import Callable
+from typing import Any
 
 from keras_mhdeblur.export.litert import to_litert
 from keras_mhdeblur.export.onnx_format import to_onnx
 from keras_mhdeblur.export.openvino_format import to_openvino
+from keras_mhdeblur.export.parity import Report
 from keras_mhdeblur.export.saved_model import to_saved_model
 from keras_mhdeblur.utils.spelling import did_you_mean
+from keras_mhdeblur.utils.types import AnyDeblurrer, PathLike
 
-FORMATS = {
+FORMATS: dict[str, Callable[..., Report]] = {
     "litert": to_litert,
     "onnx": to_onnx,
     "openvino": to_openvino,
@@ -16,7 +20,9 @@ FORMATS = {
 }
 
 
-def export_as(model, path, format, **options):
+def export_as(
+    model: AnyDeblurrer, path: PathLike, format: str, **options: Any
+) -> Report:
     """Exports a model to a format that is given by name.
 
     Args:

@@ -11,7 +11,7 @@ from keras_mhdeblur.export.adaptive import AdaptiveMean
 from keras_mhdeblur.hypotheses.selection import Medoid
 from keras_mhdeblur.layers import HeadCombination
 from keras_mhdeblur.utils.spelling import did_you_mean
-from keras_mhdeblur.utils.types import LocalStatistics, Output, Size
+from keras_mhdeblur.utils.types import AnyDeblurrer, LocalStatistics, Output, Size
 
 # What `output` can be besides heads and pairs of them.
 KINDS = ("selected", "mean", "single", "adaptive", "heads", "hypotheses", "all")
@@ -21,7 +21,7 @@ OWN: Literal["model"] = "model"
 
 
 def output_graph(
-    model,
+    model: AnyDeblurrer,
     output: Output = "selected",
     *,
     tlc_train_size: LocalStatistics = OWN,

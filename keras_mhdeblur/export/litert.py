@@ -17,6 +17,7 @@ from keras_mhdeblur.export.tracing import write_saved_model
 from keras_mhdeblur.hypotheses.selection import Adaptive
 from keras_mhdeblur.layers.static_shapes import static_shapes
 from keras_mhdeblur.utils.types import (
+    AnyDeblurrer,
     ImageLike,
     LocalStatistics,
     Output,
@@ -35,7 +36,7 @@ CALIBRATION_SIZE = 256
 
 
 def to_litert(
-    model,
+    model: AnyDeblurrer,
     path: PathLike,
     output: Output = "selected",
     *,

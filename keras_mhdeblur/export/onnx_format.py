@@ -5,6 +5,7 @@ from keras_mhdeblur.export.graphs import INPUT_NAME, OWN
 from keras_mhdeblur.export.parity import EXACT, Report
 from keras_mhdeblur.export.tracing import trace
 from keras_mhdeblur.utils.types import (
+    AnyDeblurrer,
     ImageLike,
     LocalStatistics,
     Output,
@@ -16,7 +17,7 @@ OPSET = 15
 
 
 def to_onnx(
-    model,
+    model: AnyDeblurrer,
     path: PathLike,
     output: Output = "selected",
     *,

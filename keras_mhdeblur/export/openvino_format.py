@@ -7,6 +7,7 @@ from keras_mhdeblur.export.graphs import OWN
 from keras_mhdeblur.export.parity import EXACT, Report
 from keras_mhdeblur.export.tracing import write_saved_model
 from keras_mhdeblur.utils.types import (
+    AnyDeblurrer,
     ImageLike,
     LocalStatistics,
     Output,
@@ -16,7 +17,7 @@ from keras_mhdeblur.utils.types import (
 
 
 def to_openvino(
-    model,
+    model: AnyDeblurrer,
     path: PathLike,
     output: Output = "selected",
     *,

@@ -125,7 +125,7 @@ class Report:
     comparisons: list
 
     @property
-    def passed(self):
+    def passed(self) -> bool:
         """True if all differences are within the bound."""
         return all(
             self.bound.holds(difference)
@@ -133,7 +133,7 @@ class Report:
             for difference in comparison.differences.values()
         )
 
-    def write(self, folder):
+    def write(self, folder: Path) -> None:
         """Writes the report as a JSON file named after the exported one."""
         content = dataclasses.asdict(self)
         content["path"] = self.path.name

@@ -14,6 +14,7 @@ from keras_mhdeblur.export.warm_up import check_warm_up, write_warm_up
 from keras_mhdeblur.hypotheses.selection import to_python
 from keras_mhdeblur.utils.atomic import atomic_files
 from keras_mhdeblur.utils.types import (
+    AnyDeblurrer,
     ImageLike,
     LocalStatistics,
     Output,
@@ -23,7 +24,7 @@ from keras_mhdeblur.utils.types import (
 
 
 def to_saved_model(
-    model,
+    model: AnyDeblurrer,
     path: PathLike,
     output: Output = "selected",
     *,

@@ -15,6 +15,7 @@ from keras_mhdeblur.photos import photos_of
 from keras_mhdeblur.utils.disk_arrays import Budget
 from keras_mhdeblur.utils.progress import tile_progress
 from keras_mhdeblur.utils.types import (
+    AnyDeblurrer,
     Engine,
     ImageLike,
     LocalStatistics,
@@ -27,7 +28,7 @@ _RUNTIME_BYTES = 100e6
 
 
 def restore(
-    model,
+    model: AnyDeblurrer,
     image: ImageLike,
     *,
     select: Select | None = None,

@@ -1,12 +1,13 @@
 """The result of `restore`."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from keras_mhdeblur.hypotheses import stacks
+from keras_mhdeblur.hypotheses.selection import HeadInfo
 from keras_mhdeblur.inference.heatmap import heat_map
 from keras_mhdeblur.inference.shifts import shift_map
 from keras_mhdeblur.photos import Photo, write_image
@@ -27,7 +28,15 @@ class RestoreResult:
             per block of 16x16 pixels; of a batch (B, ...). None without guard.
     """
 
-    def __init__(self, photos, images, array, heads, kept, info):
+    def __init__(
+        self,
+        photos: Sequence[Photo],
+        images: Sequence[np.ndarray],
+        array: np.ndarray | None,
+        heads: Sequence[np.ndarray] | None,
+        kept: Sequence[np.ndarray] | None,
+        info: HeadInfo,
+    ) -> None:
         self._photos = photos
         self._restored = [
             photo.with_values(values) for photo, values in zip(photos, images)
