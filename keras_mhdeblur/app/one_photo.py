@@ -59,7 +59,7 @@ class OnePhoto:
                     self.legend = gr.HTML(elem_id="mh-legend")
                 self.caption = gr.HTML(words.caption(), elem_classes="mh-caption")
                 self.gallery = self._gallery("mh-gallery")
-            with gr.Tab("Retouch") as self.retouch:
+            with gr.Tab("Retouch"):
                 self.board = gr.HTML(
                     elem_id="mh-board-box", js_on_load=brush.SCRIPT, padding=False
                 )
@@ -129,7 +129,7 @@ class OnePhoto:
             *(self.status, self.restore, self.cancel, self.before, self.views),
             *(self.slider, self.legend, self.gallery, self.answers, self.board),
             *(self.hint, self.base, self.undo, self.saving, self.quality),
-            *(self.shown, self.overlay, self.caption, self.retouch),
+            *(self.shown, self.overlay, self.caption),
         ]
         self.restore.click(self.run, self.quality, seen, **PRIVATE)
         self.cancel.click(self.stop, queue=False, **PRIVATE)
@@ -160,10 +160,7 @@ class OnePhoto:
         except Exception as error:
             return {
                 self.status: words.note(words.sentence(error), "bad"),
-                self.drop: gr.update(value=None, visible=True),
-                **dict.fromkeys((self.about, self.before, self.views), _HIDE),
-                **dict.fromkeys((self.saving, self.another), _HIDE),
-                self.restore: gr.update(interactive=False),
+                self.drop: gr.update(value=None),
             }
         choices = quality_choices(self.studio, visitor.size)
         return {
@@ -291,15 +288,14 @@ class OnePhoto:
         visitor.thumbnails = _thumbnails(retouched, visitor.spot)
         names = retouched.names
         several = len(names) > 1
-        shown = dict.fromkeys(
-            (self.overlay, self.caption, self.retouch), gr.update(visible=several)
-        )
         return {
-            **shown,
             **self._composed(visitor, overlay=False),
             self.status: words.restored(visitor.seconds, retouched.result.kept),
             self.before: _HIDE,
-            self.views: _SHOW,
+            self.views: gr.update(
+                visible=True, elem_classes=[] if several else ["mh-alone"]
+            ),
+            self.caption: gr.update(visible=several),
             self.overlay: gr.update(value=False, visible=several),
             self.hint: words.hint(False),
             self.base: gr.update(choices=["Restored", *names], value="Restored"),

@@ -12,7 +12,7 @@ from keras_mhdeblur.app import words
 from keras_mhdeblur.app.many_photos import ManyPhotos
 from keras_mhdeblur.app.one_photo import OnePhoto
 
-_STYLE = Path(__file__).with_name("style.css")
+_HERE = Path(__file__).parent
 _SANS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
 _MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
 _COLOURS = {
@@ -122,7 +122,8 @@ def serve(page, host="127.0.0.1", port=None, open_browser=False):
             footer_links=[],
             max_file_size=f"{words.MAX_MEGABYTES}mb",
             theme=_theme(),
-            css_paths=_STYLE,
+            css_paths=_HERE / "style.css",
+            favicon_path=_HERE / "icon.svg",
             head=_HEAD,
             app_kwargs={"exception_handlers": {OSError: _refused_upload}},
         )

@@ -166,12 +166,17 @@ class Studio:
         return self._loaded[1]
 
     def open(self, visitor, path):
-        """Takes a photo; `RefusedError` where the page has to refuse it."""
-        visitor.stop()
-        visitor.path = visitor.size = visitor.retouched = visitor.mask = None
-        visitor.size = size_of(path, self.max_megapixels)
+        """Takes a photo in place of the one before, and returns it.
+
+        Raises:
+            RefusedError: if the page does not take it; the one before stays.
+        """
+        size = size_of(path, self.max_megapixels)
         photo = read_photo(path)
-        (visitor.path,) = visitor.take([path])
+        (path,) = visitor.take([path])
+        visitor.stop()
+        visitor.path, visitor.size = path, size
+        visitor.retouched = visitor.mask = None
         return photo
 
     def restore(self, visitor, name):

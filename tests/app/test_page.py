@@ -21,6 +21,13 @@ def drop(page, path):
     page.set_input_files("#mh-drop input[type=file]", path)
 
 
+def another(page, path):
+    """Chooses a photo in place of the one on the page."""
+    with page.expect_file_chooser() as chooser:
+        page.click("#mh-another")
+    chooser.value.set_files(path)
+
+
 def wait_for_status(page, text, place="#mh-status"):
     page.locator(place).get_by_text(text).wait_for()
 
@@ -172,9 +179,7 @@ def test_cancel_stops_the_work_and_the_next_photo_is_restored(
     assert visitor_of(served).retouched is None
     assert time.monotonic() - begin < 20
     page.locator("#mh-quality").get_by_text("Fast").click()
-    with page.expect_file_chooser() as chooser:
-        page.click("#mh-another")
-    chooser.value.set_files(photo)
+    another(page, photo)
     page.locator("#mh-about").get_by_text("street.jpg").wait_for()
     page.click("#mh-restore")
     page.wait_for_selector("#mh-slider img")
@@ -219,6 +224,11 @@ def test_a_wrong_file_is_a_sentence_and_the_next_photo_works(
         )
     assert page.locator("#mh-restore").is_disabled()
     restore_on(page, photo)
+    if kind == "text":
+        another(page, text_file)
+        wait_for_status(page, "letter.jpg: it is not an image")
+        # The photo before is still there.
+        assert pixels(saved(page)[1]).shape == (128, 192, 3)
 
 
 def test_a_full_disk_is_a_sentence_and_the_next_photo_works(
