@@ -2,6 +2,11 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from keras_mhdeblur.utils.types import Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +37,7 @@ class Pairs:
         return iter(self.indices)
 
     @functools.cached_property
-    def indices(self):
+    def indices(self) -> tuple[tuple[int, int], ...]:
         triangle = [(i, j) for i in range(self.num_heads) for j in range(i + 1)]
         if self.combine == "axes":
             half = self.num_heads // 2
@@ -42,10 +47,10 @@ class Pairs:
         return tuple((i, i) for i in range(self.num_heads))
 
     @property
-    def names(self):
+    def names(self) -> list[str]:
         return [str(i) if i == j else f"{j}+{i}" for i, j in self.indices]
 
-    def combined(self, heads):
+    def combined(self, heads: np.ndarray) -> np.ndarray:
         """Hypotheses (K', ...) of head images (K, ...), not clipped."""
         if not self.combine:
             return heads
@@ -55,7 +60,12 @@ class Pairs:
         hypotheses *= 0.5
         return hypotheses
 
-    def variance(self, heads, variance_of, split):
+    def variance(
+        self,
+        heads: Tensor,
+        variance_of: Callable[[Tensor], Tensor],
+        split: Callable[[Tensor], Sequence[Tensor]],
+    ) -> Tensor:
         """Variance over the hypotheses, from that over the heads.
 
         Args:
@@ -73,7 +83,7 @@ class Pairs:
             variance = variance * factor
         return variance
 
-    def explained(self):
+    def explained(self) -> str:
         """The pairs in words, for messages that ask for one of them."""
         half = self.num_heads // 2
         if self.combine == "axes":

@@ -1,6 +1,7 @@
 """The choice of one image among the hypotheses."""
 
 import dataclasses
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -8,6 +9,7 @@ from keras_mhdeblur.hypotheses.adaptive import adaptive_bands, check_coefficient
 from keras_mhdeblur.hypotheses.pairs import Pairs
 from keras_mhdeblur.hypotheses.stacks import medoid_index, weighted_mean
 from keras_mhdeblur.utils.disk_arrays import bands
+from keras_mhdeblur.utils.types import Select
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +26,7 @@ class HeadInfo:
     best_pair: tuple | None = None
     adaptive_weights: tuple | None = None
 
-    def parse(self, select, argument="select"):
+    def parse(self, select: Select, argument: str = "select") -> "Selection":
         """The `Selection` that a `select` of `restore` names.
 
         Args:
@@ -109,14 +111,16 @@ class Selection:
             that tiles can be restored one by one.
     """
 
-    weights = None
+    weights: np.ndarray | None = None
     is_local = False
 
-    def weights_for(self, heads):
+    def weights_for(self, heads: np.ndarray) -> np.ndarray | None:
         """Weights (K,) for head images (K, H, W, C)."""
         return self.weights
 
-    def bands(self, heads, crop):
+    def bands(
+        self, heads: np.ndarray, crop: Callable[[slice], np.ndarray]
+    ) -> Iterator[tuple[int, int, np.ndarray]]:
         """The selected image some rows at a time.
 
         Args:
@@ -130,7 +134,7 @@ class Selection:
         for rows in bands(heads.shape[1]):
             yield rows.start, rows.stop, weighted_mean(heads[:, rows], weights)
 
-    def image(self, heads, blurry):
+    def image(self, heads: np.ndarray, blurry: np.ndarray) -> np.ndarray:
         """The selected image, float32 (H, W, C), not clipped.
 
         Args:

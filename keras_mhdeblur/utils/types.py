@@ -13,8 +13,10 @@ FilePairs = Iterable[tuple[PathLike, PathLike]]
 Batches = Iterable[Any]
 # A `Deblurrer`, where a module must not import it.
 AnyDeblurrer = Any
-# A tensor of the backend, or an array.
+# A tensor of the backend or a symbolic one of Keras, or an array.
 Tensor = Any
+# What makes (blurry, sharp) of (patches, seeds): a `data.MotionBlur`.
+Synthesis = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 # A Keras loss, or what `keras.losses.get` makes one of; `losses` has some.
 LossLike = Any
 # An image as `restore` takes it: a path, an array, a PIL image or a `Photo`.
@@ -30,6 +32,8 @@ Select = (
 )
 # Size of the training crops in pixels, None for global statistics, or the model's own.
 LocalStatistics = Literal["model"] | int | tuple[int, int] | None
+# The same for a model itself.
+CropSize = int | Sequence[int] | None
 Engine = Literal["auto", "keras", "litert"]
 Progress = bool | Callable[[int, int], Any]
 # The `output` of an export, see `export.output_graph`.
