@@ -18,12 +18,16 @@ from keras_mhdeblur.presets.loading import load_preset
 from keras_mhdeblur.presets.saving import save_to_preset
 from keras_mhdeblur.utils.renamed import with_present_names
 from keras_mhdeblur.utils.types import (
+    CropSize,
     ImageLike,
     LocalStatistics,
+    LossLike,
     Output,
     PathLike,
     Select,
     Size,
+    Synthesis,
+    Tensor,
 )
 
 if TYPE_CHECKING:
@@ -79,7 +83,7 @@ class Deblurrer(_Trainer):
     ```
     """
 
-    synthesis = None
+    synthesis: Synthesis | None = None
 
     def __init__(
         self,
@@ -87,7 +91,7 @@ class Deblurrer(_Trainer):
         combine_heads: bool = True,
         select: Select = "mean",
         best_pair: Sequence[int] | None = None,
-        tlc_train_size: int | Sequence[int] | None = None,
+        tlc_train_size: CropSize = None,
         adaptive_weights: Sequence[Sequence[float]] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -123,21 +127,21 @@ class Deblurrer(_Trainer):
         self.built = True
 
     @property
-    def select(self):
+    def select(self) -> Select:
         """The default of `restore`'s argument `select`; checked when it is set."""
         return self._select
 
     @select.setter
-    def select(self, select):
+    def select(self, select: Select) -> None:
         self._choose(self.head_info, to_python(select))
 
     @property
-    def best_pair(self):
+    def best_pair(self) -> tuple[int, int] | None:
         """The pair of heads (i, j) of `select="single"`; checked when it is set."""
         return self.head_info.best_pair
 
     @best_pair.setter
-    def best_pair(self, best_pair):
+    def best_pair(self, best_pair: Sequence[int] | None) -> None:
         best_pair = to_python(best_pair)
         if best_pair is not None:
             if not isinstance(best_pair, tuple) or len(best_pair) != 2:
@@ -150,16 +154,16 @@ class Deblurrer(_Trainer):
         self._choose(info, self.select)
 
     @property
-    def adaptive_weights(self):
+    def adaptive_weights(self) -> tuple[tuple[float, ...], ...] | None:
         """Coefficients that `select="adaptive"` needs; checked when they are set."""
         return self.head_info.adaptive_weights
 
     @adaptive_weights.setter
-    def adaptive_weights(self, coefficients):
-        coefficients = to_python(coefficients)
-        if coefficients is not None:
-            check_coefficients(coefficients, self.num_heads, "select")
-        info = dataclasses.replace(self.head_info, adaptive_weights=coefficients)
+    def adaptive_weights(self, coefficients: Sequence[Sequence[float]] | None) -> None:
+        weights = to_python(coefficients)
+        if weights is not None:
+            check_coefficients(weights, self.num_heads, "select")
+        info = dataclasses.replace(self.head_info, adaptive_weights=weights)
         self._choose(info, self.select)
 
     def _choose(self, info, select):
@@ -190,9 +194,14 @@ class Deblurrer(_Trainer):
         stacks = list(stacks) if isinstance(stacks, (list, tuple)) else [stacks]
         return stacks if training else self._combine(stacks[0])
 
-    def compile(
-        self, optimizer="rmsprop", loss=None, metrics=None, synthesis=None, **kwargs
-    ):
+    def compile(  # type: ignore[override]
+        self,
+        optimizer: str | keras.optimizers.Optimizer = "rmsprop",
+        loss: LossLike | None = None,
+        metrics: Sequence[keras.metrics.Metric] | None = None,
+        synthesis: Synthesis | None = None,
+        **kwargs: Any,
+    ) -> None:
         """Configures training, as `keras.Model.compile`.
 
         Args:
@@ -352,7 +361,7 @@ class Deblurrer(_Trainer):
             keras_options.setdefault("input_signature", [images])
         return super().export(filepath, format, **keras_options)
 
-    def degraded(self, batch):
+    def degraded(self, batch: Sequence[Tensor]) -> Sequence[Tensor]:
         """A batch for training, with the blur that `synthesis` of `compile` adds.
 
         Args:
