@@ -1,11 +1,15 @@
 """The loss over a stack of hypotheses that assigns the winner."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_mhdeblur.layers import bilinear_downsample
 from keras_mhdeblur.losses.assignment import hypothesis_losses, winner
 from keras_mhdeblur.losses.image_losses import refuse_reduction
+from keras_mhdeblur.utils.types import LossLike, Tensor
 
 # Entries of configurations saved before annealing had a class of its own; only these
 # values mean this loss.
@@ -50,8 +54,13 @@ class HypothesisLoss(keras.losses.Loss):
     """
 
     def __init__(
-        self, base, combine=True, relaxation=0.0, name="hypothesis_loss", **kwargs
-    ):
+        self,
+        base: LossLike,
+        combine: bool | str = True,
+        relaxation: float = 0.0,
+        name: str = "hypothesis_loss",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(name=name, **kwargs)
         if not 0 <= relaxation < 1:
             raise ValueError(
@@ -63,7 +72,7 @@ class HypothesisLoss(keras.losses.Loss):
         self.combine = combine
         self.relaxation = relaxation
 
-    def at_step(self, step):
+    def at_step(self, step: Tensor) -> keras.losses.Loss:
         """The loss of one step of the training: always this one.
 
         Subclasses that change while training return another loss. It has to be an
@@ -85,7 +94,9 @@ class HypothesisLoss(keras.losses.Loss):
             total = total + ops.sum(weights * losses, axis=1)
         return total
 
-    def stage_losses(self, y_true, y_pred):
+    def stage_losses(
+        self, y_true: Tensor, y_pred: Tensor | Sequence[Tensor]
+    ) -> list[Tensor]:
         """Losses (B, K') of the hypotheses of every stage, final stage first."""
         stages = y_pred if isinstance(y_pred, (list, tuple)) else [y_pred]
         return [
@@ -95,7 +106,7 @@ class HypothesisLoss(keras.losses.Loss):
             for stack in stages
         ]
 
-    def relaxed(self, weights):
+    def relaxed(self, weights: Tensor) -> Tensor:
         """Weights (B, K') of the hypotheses, of which the losers get their part."""
         losers = weights.shape[1] - 1
         if self.relaxation and losers:

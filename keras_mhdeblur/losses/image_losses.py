@@ -2,10 +2,14 @@
 
 import functools
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
+
+from keras_mhdeblur.utils.types import LossLike, Tensor
 
 # BT.601 luma weights of an RGB image in [0, 1] (the offset 16 cancels in differences).
 LUMA = np.array([65.481, 128.553, 24.966], "float32") / 255.0
@@ -32,7 +36,7 @@ class ImageLoss(keras.losses.Loss):
         weight: factor of the loss.
     """
 
-    def __init__(self, weight=1.0, **kwargs):
+    def __init__(self, weight: float = 1.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.weight = weight
 
@@ -47,10 +51,10 @@ class SquaredErrorLoss(ImageLoss):
     (`assignment.pairwise_mse`).
     """
 
-    def error(self, y_true, y_pred):
+    def error(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         return y_pred - y_true
 
-    def from_mse(self, mse):
+    def from_mse(self, mse: Tensor) -> Tensor:
         return self.weight * mse
 
     def call(self, y_true, y_pred):
@@ -66,7 +70,9 @@ class MSELoss(SquaredErrorLoss):
         weight: factor of the loss.
     """
 
-    def __init__(self, weight=1.0, name="mse_loss", **kwargs):
+    def __init__(
+        self, weight: float = 1.0, name: str = "mse_loss", **kwargs: Any
+    ) -> None:
         super().__init__(weight, name=name, **kwargs)
 
 
@@ -89,19 +95,24 @@ class PSNRLoss(SquaredErrorLoss):
     """
 
     def __init__(
-        self, weight=1.0, to_luma=False, epsilon=1e-8, name="psnr_loss", **kwargs
-    ):
+        self,
+        weight: float = 1.0,
+        to_luma: bool = False,
+        epsilon: float = 1e-8,
+        name: str = "psnr_loss",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(weight, name=name, **kwargs)
         if not epsilon > 0:
             raise ValueError(f"`epsilon` must be positive. Received: epsilon={epsilon}")
         self.to_luma = to_luma
         self.epsilon = epsilon
 
-    def error(self, y_true, y_pred):
+    def error(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         error = y_pred - y_true
         return luma(error) if self.to_luma else error
 
-    def from_mse(self, mse):
+    def from_mse(self, mse: Tensor) -> Tensor:
         return self.weight * (10 / math.log(10)) * ops.log(mse + self.epsilon)
 
     def get_config(self):
@@ -120,7 +131,9 @@ class L1Loss(ImageLoss):
         weight: factor of the loss.
     """
 
-    def __init__(self, weight=1.0, name="l1_loss", **kwargs):
+    def __init__(
+        self, weight: float = 1.0, name: str = "l1_loss", **kwargs: Any
+    ) -> None:
         super().__init__(weight, name=name, **kwargs)
 
     def call(self, y_true, y_pred):
@@ -136,7 +149,13 @@ class CharbonnierLoss(ImageLoss):
         epsilon: where the loss turns from quadratic to linear.
     """
 
-    def __init__(self, weight=1.0, epsilon=1e-3, name="charbonnier_loss", **kwargs):
+    def __init__(
+        self,
+        weight: float = 1.0,
+        epsilon: float = 1e-3,
+        name: str = "charbonnier_loss",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(weight, name=name, **kwargs)
         self.epsilon = epsilon
 
@@ -159,7 +178,13 @@ class EdgeLoss(CharbonnierLoss):
         weight, epsilon: as in `CharbonnierLoss`.
     """
 
-    def __init__(self, weight=1.0, epsilon=1e-3, name="edge_loss", **kwargs):
+    def __init__(
+        self,
+        weight: float = 1.0,
+        epsilon: float = 1e-3,
+        name: str = "edge_loss",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(weight, epsilon, name=name, **kwargs)
 
     def call(self, y_true, y_pred):
@@ -192,7 +217,9 @@ class FrequencyLoss(ImageLoss):
             of |re F| and |im F| without scale: about 16 here, for crops of 256 x 256.
     """
 
-    def __init__(self, weight=1.0, name="frequency_loss", **kwargs):
+    def __init__(
+        self, weight: float = 1.0, name: str = "frequency_loss", **kwargs: Any
+    ) -> None:
         super().__init__(weight, name=name, **kwargs)
 
     def call(self, y_true, y_pred):
@@ -221,7 +248,13 @@ class CombinedLoss(ImageLoss):
             `reduction` of its own.
     """
 
-    def __init__(self, losses, weight=1.0, name="combined_loss", **kwargs):
+    def __init__(
+        self,
+        losses: Sequence[LossLike],
+        weight: float = 1.0,
+        name: str = "combined_loss",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(weight, name=name, **kwargs)
         self.losses = [keras.losses.get(loss) for loss in losses]
         # Keras' own losses average over other axes.
