@@ -1,6 +1,7 @@
 """PSNR and SSIM of hypotheses, which is the best, and how well that is predicted."""
 
 import math
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -8,12 +9,19 @@ from keras import ops
 
 from keras_mhdeblur.losses.assignment import winner
 from keras_mhdeblur.losses.image_losses import luma as luma_of
+from keras_mhdeblur.utils.types import Tensor
 
 _TAPS = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 1.5**2))  # of SSIM's window
 _TAPS /= _TAPS.sum()
 
 
-def psnr(y_true, y_pred, crop_border=0, luma=False, mask=None):
+def psnr(
+    y_true: Tensor,
+    y_pred: Tensor,
+    crop_border: int = 0,
+    luma: bool = False,
+    mask: Tensor | None = None,
+) -> Tensor:
     """Peak signal-to-noise ratio per image, in dB; the peak is 1.
 
     Args:
@@ -31,7 +39,13 @@ def psnr(y_true, y_pred, crop_border=0, luma=False, mask=None):
     return -10 / math.log(10) * ops.log(mse)
 
 
-def ssim(y_true, y_pred, crop_border=0, variant="per_channel", mask=None):
+def ssim(
+    y_true: Tensor,
+    y_pred: Tensor,
+    crop_border: int = 0,
+    variant: Literal["per_channel", "3d", "luma"] = "per_channel",
+    mask: Tensor | None = None,
+) -> Tensor:
     """Structural similarity per image, Gaussian window 11, sigma 1.5; the peak is 1.
 
     Args:
@@ -140,7 +154,7 @@ def _gaussian_across_channels(images):
     return ops.matmul(images, ops.cast(weights, images.dtype))
 
 
-def finite_psnr(y_true, y_pred, mask=None):
+def finite_psnr(y_true: Tensor, y_pred: Tensor, mask: Tensor | None = None) -> Tensor:
     """`psnr`, at most 100 dB: equal images do not make a mean infinite."""
     return ops.minimum(psnr(y_true, y_pred, mask=mask), 100.0)
 
@@ -158,7 +172,9 @@ class HypothesisMetric(keras.metrics.Metric):
         num_hypotheses: K', if known; otherwise read off the first update.
     """
 
-    def __init__(self, name, num_hypotheses=None, **kwargs):
+    def __init__(
+        self, name: str, num_hypotheses: int | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(name=name, **kwargs)
         self.num_hypotheses = None
         self.count = self.add_variable((), "zeros", name="count")
@@ -170,7 +186,7 @@ class HypothesisMetric(keras.metrics.Metric):
         self.num_hypotheses = num_hypotheses
         self.total = self.add_variable((num_hypotheses,), "zeros", name="total")
 
-    def measure(self, y_true, hypotheses):
+    def measure(self, y_true: Tensor, hypotheses: Tensor) -> Tensor:
         raise TypeError(f"{type(self).__name__} has to define `measure`.")
 
     def update_state(self, y_true, y_pred, sample_weight=None):
@@ -186,7 +202,7 @@ class HypothesisMetric(keras.metrics.Metric):
         self.total.assign_add(ops.sum(values * weight[:, None], axis=0))
         self.count.assign_add(ops.sum(weight))
 
-    def means(self):
+    def means(self) -> Tensor:
         """Mean of every hypothesis' value over the samples, (K',)."""
         if self.num_hypotheses is None:
             return ops.zeros((1,))
@@ -207,10 +223,15 @@ class PSNROverall(HypothesisMetric):
     output. PSNR in dB, of predictions clipped to [0, 1].
     """
 
-    def __init__(self, name="psnr_overall", num_hypotheses=None, **kwargs):
+    def __init__(
+        self,
+        name: str = "psnr_overall",
+        num_hypotheses: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(name, num_hypotheses, **kwargs)
 
-    def measure(self, y_true, hypotheses):
+    def measure(self, y_true: Tensor, hypotheses: Tensor) -> Tensor:
         return ops.max(finite_psnr(y_true[:, None], hypotheses), axis=1)
 
 
@@ -218,10 +239,15 @@ class PSNROverall(HypothesisMetric):
 class PSNRSingleHead(HypothesisMetric):
     """Mean PSNR of the hypothesis best on average (arXiv 2208.13029, eq. 7b)."""
 
-    def __init__(self, name="psnr_single", num_hypotheses=None, **kwargs):
+    def __init__(
+        self,
+        name: str = "psnr_single",
+        num_hypotheses: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(name, num_hypotheses, **kwargs)
 
-    def measure(self, y_true, hypotheses):
+    def measure(self, y_true: Tensor, hypotheses: Tensor) -> Tensor:
         return finite_psnr(y_true[:, None], hypotheses)
 
     def result(self):
@@ -232,10 +258,12 @@ class PSNRSingleHead(HypothesisMetric):
 class PSNRMean(HypothesisMetric):
     """Mean PSNR of the average of the hypotheses."""
 
-    def __init__(self, name="psnr_mean", num_hypotheses=None, **kwargs):
+    def __init__(
+        self, name: str = "psnr_mean", num_hypotheses: int | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(name, num_hypotheses, **kwargs)
 
-    def measure(self, y_true, hypotheses):
+    def measure(self, y_true: Tensor, hypotheses: Tensor) -> Tensor:
         return finite_psnr(y_true, ops.mean(hypotheses, axis=1))
 
 
@@ -243,10 +271,15 @@ class PSNRMean(HypothesisMetric):
 class PSNRPerHypothesis(HypothesisMetric):
     """Mean PSNR of every hypothesis, as `psnr_0`, `psnr_1`, ..."""
 
-    def __init__(self, name="psnr_per_hypothesis", num_hypotheses=None, **kwargs):
+    def __init__(
+        self,
+        name: str = "psnr_per_hypothesis",
+        num_hypotheses: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(name, num_hypotheses, **kwargs)
 
-    def measure(self, y_true, hypotheses):
+    def measure(self, y_true: Tensor, hypotheses: Tensor) -> Tensor:
         return finite_psnr(y_true[:, None], hypotheses)
 
     def result(self):
@@ -262,10 +295,15 @@ class HypothesisUsage(HypothesisMetric):
     at zero is dead.
     """
 
-    def __init__(self, name="hypothesis_usage", num_hypotheses=None, **kwargs):
+    def __init__(
+        self,
+        name: str = "hypothesis_usage",
+        num_hypotheses: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(name, num_hypotheses, **kwargs)
 
-    def measure(self, y_true, hypotheses):
+    def measure(self, y_true: Tensor, hypotheses: Tensor) -> Tensor:
         # Not clipped: the assignment is made on what the network predicts.
         error = ops.square(hypotheses - y_true[:, None])
         return winner(ops.mean(error, axis=(-3, -2, -1)))
