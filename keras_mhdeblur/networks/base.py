@@ -1,11 +1,14 @@
 """Base of the networks: local statistics, folded heads, further heads."""
 
 import numbers
+from collections.abc import Sequence
+from typing import Self
 
 import keras
 import numpy as np
 
 from keras_mhdeblur.utils.renamed import with_present_names
+from keras_mhdeblur.utils.types import CropSize, Tensor
 
 
 class RestorationNetwork(keras.Model):
@@ -28,20 +31,20 @@ class RestorationNetwork(keras.Model):
     """
 
     # The pairs of heads that the hypotheses average, see `hypotheses.pairs.Pairs`.
-    combination = True
+    combination: bool | str = True
     # Largest side in pixels of the tiles that photos are restored in; None where a
     # photo is best restored as a whole, and memory alone limits tiles.
-    tile_size = None
+    tile_size: int | None = None
 
     def __init__(
         self,
-        inputs,
-        outputs,
-        head_inputs,
-        head_layer="heads",
-        name=None,
-        trainable=True,
-    ):
+        inputs: Tensor,
+        outputs: Tensor | Sequence[Tensor],
+        head_inputs: Sequence[Tensor],
+        head_layer: str = "heads",
+        name: str | None = None,
+        trainable: bool = True,
+    ) -> None:
         super().__init__(inputs=inputs, outputs=outputs, name=name)
         self._head_layer_name = head_layer
         if not trainable:  # True would thaw layers that another network shares
@@ -50,20 +53,20 @@ class RestorationNetwork(keras.Model):
         self._head_inputs = lambda: head_inputs
 
     @property
-    def head_layer(self):
+    def head_layer(self) -> keras.layers.Layer:
         """The layer that makes the head images of the final stage."""
         return self.get_layer(self._head_layer_name)
 
-    def trunk(self):
+    def trunk(self) -> keras.Model:
         """A model, sharing these layers, from images to `head_layer`'s arguments."""
         return keras.Model(self.input, list(self._head_inputs()), name="trunk")
 
     @property
-    def num_head_images(self):
+    def num_head_images(self) -> int:
         """Number of head images in a stack."""
         return self.num_heads
 
-    def with_local_statistics(self, train_size=256):
+    def with_local_statistics(self, train_size: CropSize = 256) -> Self:
         """The same network, sharing these weights, with TLC.
 
         Args:
@@ -85,10 +88,13 @@ class RestorationNetwork(keras.Model):
                 f"`train_size` must be None: {type(self).__name__} has no "
                 f"`tlc_train_size`. Received: train_size={train_size!r}"
             )
-        config["tlc_train_size"] = train_size
-        return type(self)(**config, _share_layers_of=self)
+        return type(self)(
+            **{**config, "tlc_train_size": train_size, "_share_layers_of": self}
+        )
 
-    def with_folded_heads(self, head_weights):
+    def with_folded_heads(
+        self, head_weights: Sequence[float] | np.ndarray
+    ) -> keras.Model:
         """A single-head model whose image is a weighted mean of the head images.
 
         Heads differ in their last convolution only, and a mean of convolutions is
@@ -114,7 +120,7 @@ class RestorationNetwork(keras.Model):
         heads.fold_into(folded, weights)
         return model
 
-    def with_num_heads(self, num_heads):
+    def with_num_heads(self, num_heads: int) -> Self:
         """A copy of this network; of one head it makes several equal ones.
 
         Nothing is shared. The heads of all stages are copies of the one that is there,

@@ -1,5 +1,7 @@
 """The building block of HINet."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -27,7 +29,13 @@ class HINBlock(keras.layers.Layer):
         relu_slope: slope of the leaky ReLUs below zero.
     """
 
-    def __init__(self, channels, normalize=True, relu_slope=0.2, **kwargs):
+    def __init__(
+        self,
+        channels: int,
+        normalize: bool = True,
+        relu_slope: float = 0.2,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.channels = channels
         self.normalize = normalize

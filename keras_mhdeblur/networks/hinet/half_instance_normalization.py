@@ -1,5 +1,7 @@
 """Instance normalization of half of the channels, with global or local statistics."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -27,7 +29,7 @@ class HalfInstanceNormalization(keras.layers.Layer):
         epsilon: number added to the variance.
     """
 
-    def __init__(self, epsilon=1e-5, **kwargs):
+    def __init__(self, epsilon: float = 1e-5, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.epsilon = epsilon
 

@@ -17,6 +17,7 @@ from keras_mhdeblur.networks.base import (
     local_window,
 )
 from keras_mhdeblur.networks.hinet.block import HINBlock
+from keras_mhdeblur.utils.types import CropSize
 
 
 @keras.saving.register_keras_serializable(package="keras_mhdeblur")
@@ -55,19 +56,19 @@ class HINet(RestorationNetwork):
 
     def __init__(
         self,
-        width=64,
-        depth=5,
-        hin_start=3,
-        hin_end=4,
-        relu_slope=0.2,
-        num_heads=4,
-        image_channels=3,
-        tlc_train_size=None,
+        width: int = 64,
+        depth: int = 5,
+        hin_start: int = 3,
+        hin_end: int = 4,
+        relu_slope: float = 0.2,
+        num_heads: int = 4,
+        image_channels: int = 3,
+        tlc_train_size: CropSize = None,
         *,
-        _share_layers_of=None,
-        name=None,
-        trainable=True,
-    ):
+        _share_layers_of: RestorationNetwork | None = None,
+        name: str | None = None,
+        trainable: bool = True,
+    ) -> None:
         tlc_train_size = crop_size(tlc_train_size)
         if depth < 2:
             raise ValueError(f"`depth` must be at least 2. Received: depth={depth}")

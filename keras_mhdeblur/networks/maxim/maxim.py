@@ -1,6 +1,8 @@
 """MAXIM with a multi-head output."""
 
 import math
+from collections.abc import Sequence
+from typing import Self
 
 import keras
 from keras import layers
@@ -9,6 +11,7 @@ from keras_mhdeblur.layers import CropStack, MultiHeadOutput, SupervisedAttentio
 from keras_mhdeblur.layers.spatial import PadCentered
 from keras_mhdeblur.networks.base import RestorationNetwork, layer_factory
 from keras_mhdeblur.networks.maxim.blocks import Bottleneck, CrossGating, UNetBlock
+from keras_mhdeblur.utils.types import CropSize, Tensor
 
 LEVELS = 3
 
@@ -65,21 +68,21 @@ class MAXIM(RestorationNetwork):
 
     def __init__(
         self,
-        width=32,
-        stages=3,
-        num_groups=2,
-        num_bottlenecks=2,
-        sides=(16, 16, 8),
-        bottleneck_side=8,
-        reduction=4,
-        scale_outputs=False,
-        num_heads=4,
-        image_channels=3,
+        width: int = 32,
+        stages: int = 3,
+        num_groups: int = 2,
+        num_bottlenecks: int = 2,
+        sides: Sequence[int] = (16, 16, 8),
+        bottleneck_side: int = 8,
+        reduction: int = 4,
+        scale_outputs: bool = False,
+        num_heads: int = 4,
+        image_channels: int = 3,
         *,
-        _share_layers_of=None,
-        name=None,
-        trainable=True,
-    ):
+        _share_layers_of: RestorationNetwork | None = None,
+        name: str | None = None,
+        trainable: bool = True,
+    ) -> None:
         sides = tuple(sides)
         if stages not in (1, 2, 3):
             raise ValueError(f"`stages` must be 1, 2 or 3. Received: stages={stages}")
@@ -178,7 +181,7 @@ class MAXIM(RestorationNetwork):
         # Of each cell the pixel behind its middle.
         images = [padded, padded[:, 1::2, 1::2], padded[:, 2::4, 2::4]]
         supervised = gates = None
-        outputs = [[] for _ in range(LEVELS)]
+        outputs: list[list[Tensor]] = [[] for _ in range(LEVELS)]
         for stage in range(stages):
             prefix, last = f"stage_{stage}", stage == stages - 1
             encoded, x = encode(prefix, inputs(prefix, supervised), gates)
@@ -240,11 +243,11 @@ class MAXIM(RestorationNetwork):
         self.image_channels = image_channels
 
     @property
-    def peak_bytes_per_pixel(self):
+    def peak_bytes_per_pixel(self) -> float:
         """Estimate of the memory that inference takes, in bytes per pixel."""
         return (1600 + 1200 * self.stages) * self.width / 32
 
-    def with_stages(self, stages):
+    def with_stages(self, stages: int) -> Self:
         """The same network ending after fewer stages, sharing these weights.
 
         Args:
@@ -265,7 +268,7 @@ class MAXIM(RestorationNetwork):
         config = {**self.get_config(), "stages": stages}
         return type(self)(**config, _share_layers_of=self)
 
-    def with_local_statistics(self, train_size=256):
+    def with_local_statistics(self, train_size: CropSize = 256) -> Self:
         """This network, for `train_size=None`: the grid spans the image (no TLC).
 
         Raises:

@@ -1,5 +1,7 @@
 """The building blocks of MPRNet."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -48,7 +50,9 @@ class ChannelAttentionBlock(AttentionLayer):
         use_bias: whether convolutions have a bias.
     """
 
-    def __init__(self, channels, reduction=4, use_bias=False, **kwargs):
+    def __init__(
+        self, channels: int, reduction: int = 4, use_bias: bool = False, **kwargs: Any
+    ) -> None:
         super().__init__(channels, reduction, use_bias, **kwargs)
         conv = keras.layers.Conv2D
         common = {"use_bias": use_bias, "dtype": self.dtype_policy}
@@ -93,7 +97,14 @@ class OriginalResolutionBlock(AttentionLayer):
             never has one, as in the official code.
     """
 
-    def __init__(self, channels, num_blocks=8, reduction=4, use_bias=False, **kwargs):
+    def __init__(
+        self,
+        channels: int,
+        num_blocks: int = 8,
+        reduction: int = 4,
+        use_bias: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(channels, reduction, use_bias, **kwargs)
         self.num_blocks = num_blocks
         common = {"use_bias": use_bias, "dtype": self.dtype_policy}

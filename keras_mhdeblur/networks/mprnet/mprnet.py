@@ -22,6 +22,7 @@ from keras_mhdeblur.networks.mprnet.blocks import (
     SharedSlope,
 )
 from keras_mhdeblur.networks.mprnet.halves import JoinHalves, SplitHalves
+from keras_mhdeblur.utils.types import CropSize
 
 LEVELS = 3
 # Half an image is halved twice.
@@ -71,20 +72,20 @@ class MPRNet(RestorationNetwork):
 
     def __init__(
         self,
-        width=96,
-        unet_step=48,
-        orsnet_step=32,
-        num_cab=8,
-        reduction=4,
-        use_bias=False,
-        num_heads=4,
-        image_channels=3,
-        tlc_train_size=None,
+        width: int = 96,
+        unet_step: int = 48,
+        orsnet_step: int = 32,
+        num_cab: int = 8,
+        reduction: int = 4,
+        use_bias: bool = False,
+        num_heads: int = 4,
+        image_channels: int = 3,
+        tlc_train_size: CropSize = None,
         *,
-        _share_layers_of=None,
-        name=None,
-        trainable=True,
-    ):
+        _share_layers_of: RestorationNetwork | None = None,
+        name: str | None = None,
+        trainable: bool = True,
+    ) -> None:
         tlc_train_size = crop_size(tlc_train_size)
         widths = [width + level * unet_step for level in range(LEVELS)]
 
@@ -213,7 +214,7 @@ class MPRNet(RestorationNetwork):
 
         channels = width + orsnet_step
         x = conv(concat([intro(padded, "stage_3"), x]), channels, "stage_3_merge", 3)
-        for level, fused in enumerate(zip(encoder_2, decoder_2)):
+        for level, both in enumerate(zip(encoder_2, decoder_2)):
             orb = layer(
                 OriginalResolutionBlock,
                 channels,
@@ -224,7 +225,7 @@ class MPRNet(RestorationNetwork):
             )
             x = orb(x, slope, window_size=window(0))
             terms = []
-            for part, y in zip(("encoder", "decoder"), fused):
+            for part, y in zip(("encoder", "decoder"), both):
                 for index in range(level):
                     up_name = f"stage_3_{part}_{level}_up_{index}"
                     y = conv(y, widths[level - 1 - index], up_name, use_bias=False)

@@ -1,5 +1,7 @@
 """The building block of NAFNet."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -28,7 +30,7 @@ class NAFBlock(keras.layers.Layer):
         channels: number of channels C.
     """
 
-    def __init__(self, channels, **kwargs):
+    def __init__(self, channels: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.channels = channels
         policy = {"dtype": self.dtype_policy}

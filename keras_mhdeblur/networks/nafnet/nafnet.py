@@ -1,5 +1,7 @@
 """NAFNet with a multi-head output."""
 
+from collections.abc import Sequence
+
 import keras
 from keras import layers
 
@@ -11,6 +13,7 @@ from keras_mhdeblur.networks.base import (
     local_window,
 )
 from keras_mhdeblur.networks.nafnet.block import NAFBlock
+from keras_mhdeblur.utils.types import CropSize
 
 
 @keras.saving.register_keras_serializable(package="keras_mhdeblur")
@@ -44,18 +47,18 @@ class NAFNet(RestorationNetwork):
 
     def __init__(
         self,
-        width=32,
-        encoder_blocks=(1, 1, 1, 28),
-        middle_blocks=1,
-        decoder_blocks=(1, 1, 1, 1),
-        num_heads=4,
-        image_channels=3,
-        tlc_train_size=None,
+        width: int = 32,
+        encoder_blocks: Sequence[int] = (1, 1, 1, 28),
+        middle_blocks: int = 1,
+        decoder_blocks: Sequence[int] = (1, 1, 1, 1),
+        num_heads: int = 4,
+        image_channels: int = 3,
+        tlc_train_size: CropSize = None,
         *,
-        _share_layers_of=None,
-        name=None,
-        trainable=True,
-    ):
+        _share_layers_of: RestorationNetwork | None = None,
+        name: str | None = None,
+        trainable: bool = True,
+    ) -> None:
         tlc_train_size = crop_size(tlc_train_size)
         encoder_blocks, decoder_blocks = tuple(encoder_blocks), tuple(decoder_blocks)
         if len(encoder_blocks) != len(decoder_blocks):

@@ -1,5 +1,7 @@
 """The building block of Restormer: attention across channels, gated feed-forward."""
 
+from typing import Any, Literal
+
 import keras
 import numpy as np
 from keras import ops
@@ -27,7 +29,9 @@ class SplitProjection(keras.layers.Layer):
         use_bias: whether the convolutions have biases.
     """
 
-    def __init__(self, parts, channels, use_bias=False, **kwargs):
+    def __init__(
+        self, parts: int, channels: int, use_bias: bool = False, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.parts = parts
         self.channels = channels
@@ -128,7 +132,9 @@ class TransposedAttention(_Branch):
         use_bias: whether the convolutions have biases.
     """
 
-    def __init__(self, channels, num_heads=1, use_bias=False, **kwargs):
+    def __init__(
+        self, channels: int, num_heads: int = 1, use_bias: bool = False, **kwargs: Any
+    ) -> None:
         if channels % num_heads:
             raise ValueError(
                 "`num_heads` must divide `channels`. "
@@ -219,7 +225,13 @@ class GatedFeedForward(_Branch):
         use_bias: whether the convolutions have biases.
     """
 
-    def __init__(self, channels, expansion=2.66, use_bias=False, **kwargs):
+    def __init__(
+        self,
+        channels: int,
+        expansion: float = 2.66,
+        use_bias: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(channels, 2, int(channels * expansion), use_bias, **kwargs)
         self.expansion = expansion
 
@@ -257,13 +269,13 @@ class TransformerBlock(keras.layers.Layer):
 
     def __init__(
         self,
-        channels,
-        num_heads=1,
-        expansion=2.66,
-        use_bias=False,
-        norm="with_bias",
-        **kwargs,
-    ):
+        channels: int,
+        num_heads: int = 1,
+        expansion: float = 2.66,
+        use_bias: bool = False,
+        norm: Literal["with_bias", "bias_free"] = "with_bias",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         if norm not in ("with_bias", "bias_free"):
             raise ValueError(

@@ -1,5 +1,8 @@
 """Restormer with a multi-head output."""
 
+from collections.abc import Sequence
+from typing import Literal
+
 import keras
 from keras import layers
 
@@ -16,6 +19,7 @@ from keras_mhdeblur.networks.base import (
     local_window,
 )
 from keras_mhdeblur.networks.restormer.blocks import TransformerBlock
+from keras_mhdeblur.utils.types import CropSize
 
 
 @keras.saving.register_keras_serializable(package="keras_mhdeblur")
@@ -57,21 +61,21 @@ class Restormer(RestorationNetwork):
 
     def __init__(
         self,
-        width=48,
-        num_blocks=(4, 6, 6, 8),
-        num_refinement_blocks=4,
-        attention_heads=(1, 2, 4, 8),
-        ffn_expansion=2.66,
-        use_bias=False,
-        norm="with_bias",
-        num_heads=4,
-        image_channels=3,
-        tlc_train_size=None,
+        width: int = 48,
+        num_blocks: Sequence[int] = (4, 6, 6, 8),
+        num_refinement_blocks: int = 4,
+        attention_heads: Sequence[int] = (1, 2, 4, 8),
+        ffn_expansion: float = 2.66,
+        use_bias: bool = False,
+        norm: Literal["with_bias", "bias_free"] = "with_bias",
+        num_heads: int = 4,
+        image_channels: int = 3,
+        tlc_train_size: CropSize = None,
         *,
-        _share_layers_of=None,
-        name=None,
-        trainable=True,
-    ):
+        _share_layers_of: RestorationNetwork | None = None,
+        name: str | None = None,
+        trainable: bool = True,
+    ) -> None:
         tlc_train_size = crop_size(tlc_train_size)
         num_blocks, attention_heads = tuple(num_blocks), tuple(attention_heads)
         if width % 2:
@@ -84,7 +88,7 @@ class Restormer(RestorationNetwork):
             )
         lowest = len(num_blocks) - 1
         multiple = 2**lowest
-        windows = [None] * len(num_blocks)
+        windows: list[tuple[int, ...] | None] = [None] * len(num_blocks)
         if tlc_train_size is not None:
             # Those of higher levels are made of the lowest one's, so that windows of
             # all levels begin at the same places of the image.

@@ -1,5 +1,7 @@
 """The parts of XYDeblur: its block, its rotation, and its output of two directions."""
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
@@ -12,6 +14,7 @@ from keras_mhdeblur.layers.heads import (
     head_conv,
 )
 from keras_mhdeblur.layers.static_shapes import crop
+from keras_mhdeblur.utils.types import Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_mhdeblur")
@@ -71,7 +74,7 @@ class AxisHeadOutput(keras.layers.Layer):
         channels: image channels C.
     """
 
-    def __init__(self, num_heads, channels=3, **kwargs):
+    def __init__(self, num_heads: int, channels: int = 3, **kwargs: Any) -> None:
         super().__init__(**{**kwargs, "dtype": "float32"})
         if num_heads < 1:
             raise ValueError(
@@ -90,11 +93,11 @@ class AxisHeadOutput(keras.layers.Layer):
         )
         return ops.expand_dims(image, 1) + 2 * as_stack(residuals, image)
 
-    def single_head(self):
+    def single_head(self) -> "FoldedAxisOutput":
         """A layer of one image, for `fold_into`."""
         return FoldedAxisOutput(self.channels, name=self.name)
 
-    def fold_into(self, single, head_weights):
+    def fold_into(self, single: "FoldedAxisOutput", head_weights: np.ndarray) -> None:
         """Sets a built `single_head` layer to the weighted mean of these heads.
 
         Args:
@@ -106,11 +109,13 @@ class AxisHeadOutput(keras.layers.Layer):
             fold_conv(self.conv, conv, weights)
 
     @property
-    def image_weights(self):
+    def image_weights(self) -> np.ndarray:
         """Weights of kernels in head images, (2K, V, K); two views V."""
         return 2 * np.eye(2 * self.num_heads).reshape(-1, 2, self.num_heads)
 
-    def regressors(self, features, rotated, image):
+    def regressors(
+        self, features: Tensor, rotated: Tensor, image: Tensor
+    ) -> list[Tensor]:
         """Regressors of the residuals, as in `MultiHeadOutput`.
 
         Args:
@@ -126,7 +131,7 @@ class AxisHeadOutput(keras.layers.Layer):
         ]
         return [crop(view, image, axis=1) for view in views]
 
-    def copy_single_head(self, single):
+    def copy_single_head(self, single: "AxisHeadOutput") -> None:
         """Makes all heads copies of the only one of a layer."""
         copy_head_conv(single.conv, self.conv, self.num_heads)
 
@@ -151,7 +156,7 @@ class FoldedAxisOutput(keras.layers.Layer):
         channels: image channels C.
     """
 
-    def __init__(self, channels=3, **kwargs):
+    def __init__(self, channels: int = 3, **kwargs: Any) -> None:
         super().__init__(**{**kwargs, "dtype": "float32"})
         self.channels = channels
         self.conv1 = head_conv(channels, 3, name="conv1")

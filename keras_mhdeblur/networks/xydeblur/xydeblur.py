@@ -1,5 +1,7 @@
 """XYDeblur: one encoder, one decoder used twice, with a multi-head output."""
 
+from typing import Self
+
 import keras
 from keras import layers
 
@@ -10,6 +12,7 @@ from keras_mhdeblur.networks.xydeblur.layers import (
     ResidualBlock,
     Rotate90,
 )
+from keras_mhdeblur.utils.types import CropSize
 
 LEVELS = 3
 
@@ -40,14 +43,14 @@ class XYDeblur(RestorationNetwork):
 
     def __init__(
         self,
-        width=32,
-        num_res_blocks=6,
-        num_heads=4,
-        image_channels=3,
+        width: int = 32,
+        num_res_blocks: int = 6,
+        num_heads: int = 4,
+        image_channels: int = 3,
         *,
-        name=None,
-        trainable=True,
-    ):
+        name: str | None = None,
+        trainable: bool = True,
+    ) -> None:
         # === Layers ===
         relu = {"activation": "relu"}
 
@@ -92,8 +95,8 @@ class XYDeblur(RestorationNetwork):
         image = layers.Input((None, None, image_channels), name="image")
         x = PadToMultiple(2 ** (LEVELS - 1), name="pad")(image)
         features = []
-        for level in encoder:
-            for layer in level:
+        for group in encoder:
+            for layer in group:
                 x = layer(x)
             features.append(x)
         head_inputs = decode(features), decode([rotate(x) for x in features]), image
@@ -112,10 +115,10 @@ class XYDeblur(RestorationNetwork):
         self.image_channels = image_channels
 
     @property
-    def num_head_images(self):
+    def num_head_images(self) -> int:
         return 2 * self.num_heads
 
-    def with_local_statistics(self, train_size=256):
+    def with_local_statistics(self, train_size: CropSize = 256) -> Self:
         """This network: it has no statistics that TLC could make local."""
         return self
 
