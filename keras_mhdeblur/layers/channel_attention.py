@@ -1,5 +1,7 @@
 """Channel attention."""
 
+from typing import Any
+
 import keras
 
 from keras_mhdeblur.layers.pooling import average_pool
@@ -8,7 +10,9 @@ from keras_mhdeblur.layers.pooling import average_pool
 class AttentionLayer(keras.layers.Layer):
     """Options of the layers that attend to channels."""
 
-    def __init__(self, channels, reduction=4, use_bias=False, **kwargs):
+    def __init__(
+        self, channels: int, reduction: int = 4, use_bias: bool = False, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         if not 1 <= reduction <= channels:
             raise ValueError(
@@ -48,7 +52,9 @@ class ChannelAttention(AttentionLayer):
         use_bias: whether convolutions have a bias.
     """
 
-    def __init__(self, channels, reduction=4, use_bias=False, **kwargs):
+    def __init__(
+        self, channels: int, reduction: int = 4, use_bias: bool = False, **kwargs: Any
+    ) -> None:
         super().__init__(channels, reduction, use_bias, **kwargs)
         conv = keras.layers.Conv2D
         common = {"use_bias": use_bias, "dtype": self.dtype_policy}

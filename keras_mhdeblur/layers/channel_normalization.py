@@ -1,7 +1,11 @@
 """Layer normalization over channels."""
 
+from typing import Any
+
 import keras
 from keras import ops
+
+from keras_mhdeblur.utils.types import Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_mhdeblur")
@@ -20,7 +24,9 @@ class ChannelNormalization(keras.layers.Layer):
         epsilon: number added to the variance.
     """
 
-    def __init__(self, center=True, epsilon=1e-5, **kwargs):
+    def __init__(
+        self, center: bool = True, epsilon: float = 1e-5, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.center = center
         self.epsilon = epsilon
@@ -35,7 +41,7 @@ class ChannelNormalization(keras.layers.Layer):
         y = self.standardize(x) * self.gamma
         return ops.cast(y + self.beta if self.center else y, x.dtype)
 
-    def standardize(self, x):
+    def standardize(self, x: Tensor) -> Tensor:
         """The same without gamma and beta, in float32."""
         x = ops.cast(x, "float32")
         centered = x - ops.mean(x, axis=-1, keepdims=True)

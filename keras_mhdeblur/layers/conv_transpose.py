@@ -1,9 +1,12 @@
 """Transposed convolution that doubles height and width."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_mhdeblur.layers.static_shapes import static_shapes_wanted
+from keras_mhdeblur.utils.types import Size
 
 
 @keras.saving.register_keras_serializable(package="keras_mhdeblur")
@@ -17,10 +20,10 @@ class Conv2DTranspose(keras.layers.Conv2DTranspose):
 
     Args:
         filters: number of output channels.
-        kernel_size: 2 or 4.
+        kernel_size: 2 or 4, or a pair of either.
     """
 
-    def __init__(self, filters, kernel_size, **kwargs):
+    def __init__(self, filters: int, kernel_size: int | Size, **kwargs: Any) -> None:
         super().__init__(filters, kernel_size, strides=2, padding="same", **kwargs)
         if self.kernel_size not in ((2, 2), (4, 4)):
             raise ValueError(

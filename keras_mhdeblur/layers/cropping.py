@@ -1,5 +1,7 @@
 """Cropping of padding."""
 
+from typing import Any
+
 import keras
 
 from keras_mhdeblur.layers.static_shapes import crop
@@ -21,7 +23,7 @@ class CropStack(keras.layers.Layer):
         centered: see `static_shapes.crop`.
     """
 
-    def __init__(self, centered=False, **kwargs):
+    def __init__(self, centered: bool = False, **kwargs: Any) -> None:
         super().__init__(**{**kwargs, "dtype": "float32"})
         self.centered = centered
 

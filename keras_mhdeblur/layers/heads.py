@@ -1,11 +1,14 @@
 """The multi-head output layer and the combination of its heads into hypotheses."""
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
 
 from keras_mhdeblur.hypotheses.pairs import pair_indices
 from keras_mhdeblur.layers.static_shapes import crop, reshape
+from keras_mhdeblur.utils.types import Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_mhdeblur")
@@ -20,7 +23,7 @@ class HeadCombination(keras.layers.Layer):
         combine: which pairs, see `pair_indices`.
     """
 
-    def __init__(self, combine=True, **kwargs):
+    def __init__(self, combine: bool | str = True, **kwargs: Any) -> None:
         super().__init__(autocast=False, **kwargs)
         self.combine = combine
 
@@ -67,13 +70,13 @@ class MultiHeadOutput(keras.layers.Layer):
 
     def __init__(
         self,
-        num_heads,
-        channels=3,
-        kernel_size=3,
-        use_bias=True,
-        centered=False,
-        **kwargs,
-    ):
+        num_heads: int,
+        channels: int = 3,
+        kernel_size: int = 3,
+        use_bias: bool = True,
+        centered: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**{**kwargs, "dtype": "float32"})
         if num_heads < 1:
             raise ValueError(
@@ -95,11 +98,11 @@ class MultiHeadOutput(keras.layers.Layer):
         residuals = as_stack(self.conv(features), image, self.centered)
         return ops.expand_dims(image, 1) + residuals
 
-    def single_head(self):
+    def single_head(self) -> "MultiHeadOutput":
         """A layer like this one with one head, for `fold_into`."""
         return MultiHeadOutput.from_config({**self.get_config(), "num_heads": 1})
 
-    def fold_into(self, single, head_weights):
+    def fold_into(self, single: "MultiHeadOutput", head_weights: np.ndarray) -> None:
         """Sets a built `single_head` layer to the weighted mean of these heads.
 
         Args:
@@ -109,11 +112,11 @@ class MultiHeadOutput(keras.layers.Layer):
         fold_conv(self.conv, single.conv, head_weights)
 
     @property
-    def image_weights(self):
+    def image_weights(self) -> np.ndarray:
         """Weights of kernels in head images, (K, V, K), of one view V."""
         return np.eye(self.num_heads)[:, None]
 
-    def regressors(self, features, image):
+    def regressors(self, features: Tensor, image: Tensor) -> list[Tensor]:
         """Regressors of the residuals, which are linear in them, at every pixel.
 
         The residual of head image i is the sum over views v and heads k of
@@ -130,7 +133,7 @@ class MultiHeadOutput(keras.layers.Layer):
         windows = conv_regressors(self.conv, features)
         return [crop(windows, image, axis=1, centered=self.centered)]
 
-    def copy_single_head(self, single):
+    def copy_single_head(self, single: "MultiHeadOutput") -> None:
         """Makes all heads copies of the only one of a layer."""
         copy_head_conv(single.conv, self.conv, self.num_heads)
 

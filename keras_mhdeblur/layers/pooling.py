@@ -4,6 +4,7 @@ import numpy as np
 from keras import ops
 
 from keras_mhdeblur.layers.static_shapes import static_shapes_wanted
+from keras_mhdeblur.utils.types import Size, Tensor
 
 # Rows that one matrix product sums; 8 to 64 take about the same time.
 _BLOCK = 16
@@ -12,7 +13,7 @@ _BLOCK = 16
 _LARGEST_POOLED = {1: 32, 2: 192}
 
 
-def average_pool(x, window_size=None):
+def average_pool(x: Tensor, window_size: Size | None = None) -> Tensor:
     """Average over a sliding window: global pooling made local at test time (TLC).
 
     A network trained on small crops sees statistics of a small crop. At test time

@@ -4,6 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_mhdeblur.utils.types import Tensor
+
 
 class _Resampling2D(keras.layers.Layer):
     """Base of the layers that resample by a factor of 2 or 4."""
@@ -76,7 +78,7 @@ class BilinearDownsampling2D(_Resampling2D):
         return (batch, *size, channels)
 
 
-def bilinear_downsample(x, factor):
+def bilinear_downsample(x: Tensor, factor: int) -> Tensor:
     """Bilinear downsampling with antialiasing, as `jax.image.resize` does by default.
 
     A triangle as wide as two output pixels weights the input pixels; the part of it

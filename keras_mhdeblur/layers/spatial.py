@@ -1,5 +1,7 @@
 """Padding to a multiple and pixel shuffle, in forms that survive export."""
 
+from typing import Any, Literal
+
 import keras
 from keras import ops
 
@@ -21,7 +23,12 @@ class PadToMultiple(keras.layers.Layer):
             repeated.
     """
 
-    def __init__(self, multiple, mode="constant", **kwargs):
+    def __init__(
+        self,
+        multiple: int,
+        mode: Literal["constant", "reflect"] = "constant",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**{**kwargs, "dtype": "float32"})
         if mode not in ("constant", "reflect"):
             raise ValueError(
@@ -82,7 +89,7 @@ class PadCentered(PadToMultiple):
         multiple: what H' and W' are multiples of, an even number.
     """
 
-    def __init__(self, multiple, **kwargs):
+    def __init__(self, multiple: int, **kwargs: Any) -> None:
         super().__init__(multiple, **{**kwargs, "mode": "reflect"})
 
     def call(self, x):
@@ -132,7 +139,7 @@ class PixelShuffle(keras.layers.Layer):
         factor: upscaling factor r.
     """
 
-    def __init__(self, factor=2, **kwargs):
+    def __init__(self, factor: int = 2, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.factor = factor
 
@@ -159,7 +166,7 @@ class PixelUnshuffle(keras.layers.Layer):
         factor: downscaling factor r; it divides the height and the width.
     """
 
-    def __init__(self, factor=2, **kwargs):
+    def __init__(self, factor: int = 2, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.factor = factor
 

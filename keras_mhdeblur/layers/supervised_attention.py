@@ -1,5 +1,7 @@
 """Attention that the images of a supervised stage steer."""
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
@@ -28,7 +30,9 @@ class SupervisedAttention(keras.layers.Layer):
         use_bias: whether the convolutions have a bias.
     """
 
-    def __init__(self, kernel_size=3, use_bias=True, **kwargs):
+    def __init__(
+        self, kernel_size: int = 3, use_bias: bool = True, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.kernel_size = kernel_size
         self.use_bias = use_bias
@@ -52,7 +56,7 @@ class SupervisedAttention(keras.layers.Layer):
         images = reshape(images, (-1, height, width, channels))
         return features + self.conv(features) * self.mask(images)
 
-    def copy_single_head(self, single):
+    def copy_single_head(self, single: "SupervisedAttention") -> None:
         """Makes this the attention of a stack of one head.
 
         The mask sees that head's image in the first of the stack's images.
