@@ -5,12 +5,14 @@ recipe that scores higher with it brings it back.
 """
 
 import math
+from typing import Any, Literal
 
 import keras
 from keras import ops
 
 from keras_mhdeblur.losses import HypothesisLoss, PSNRLoss
 from keras_mhdeblur.losses.assignment import winner
+from keras_mhdeblur.utils.types import LossLike, Tensor
 
 # Annealing ends here: colder shares are those of the winner but for rounding.
 _COLDEST = 1e-3
@@ -51,16 +53,16 @@ class AnnealedHypothesisLoss(HypothesisLoss):
 
     def __init__(
         self,
-        base,
-        combine=True,
-        relaxation=0.0,
+        base: LossLike,
+        combine: bool | str = True,
+        relaxation: float = 0.0,
         *,
-        annealing_steps,
-        balance=0.0,
-        stage_assignment="independent",
-        name="annealed_hypothesis_loss",
-        **kwargs,
-    ):
+        annealing_steps: int,
+        balance: float = 0.0,
+        stage_assignment: Literal["independent", "final"] = "independent",
+        name: str = "annealed_hypothesis_loss",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(base, combine, relaxation, name=name, **kwargs)
         if not annealing_steps or annealing_steps <= 0:
             raise ValueError(
@@ -80,7 +82,7 @@ class AnnealedHypothesisLoss(HypothesisLoss):
         self.balance = balance
         self.stage_assignment = stage_assignment
 
-    def at_step(self, step):
+    def at_step(self, step: Tensor) -> keras.losses.Loss:
         return _LossAtStep(self, step)
 
     def call(self, y_true, y_pred, temperature=None):
@@ -134,7 +136,7 @@ def _distances(base, losses):
     return ops.exp(losses * math.log(10) / (10 * base.weight))
 
 
-def soft_winner(distances, temperature):
+def soft_winner(distances: Tensor, temperature: Tensor) -> Tensor:
     """Shares of the hypotheses in every label, larger for the nearer ones.
 
     softmax(-d / (T mean d)), with the mean over a sample's hypotheses, so that a
@@ -155,7 +157,7 @@ def soft_winner(distances, temperature):
     return ops.where(temperature < _COLDEST, winner(distances), shares)
 
 
-def imbalance(shares):
+def imbalance(shares: Tensor) -> Tensor:
     """Kullback-Leibler divergence of the hypotheses' usage from equal usage.
 
     Args:

@@ -38,7 +38,7 @@ class DeadHeadReset(keras.callbacks.Callback):
             among the metrics.
     """
 
-    def __init__(self, threshold=0.1, noise=0.1):
+    def __init__(self, threshold: float = 0.1, noise: float = 0.1) -> None:
         super().__init__()
         if not 0 < threshold < 1:
             raise ValueError(

@@ -1,6 +1,7 @@
 """Loss and metrics of predicted winners, for `WinnerPredictor`."""
 
 import math
+from typing import Any
 
 import keras
 from keras import ops
@@ -8,12 +9,13 @@ from keras import ops
 from keras_mhdeblur.layers import PadToMultiple
 from keras_mhdeblur.losses.assignment import pair_squares, winner
 from keras_mhdeblur.metrics import HypothesisMetric
+from keras_mhdeblur.utils.types import Tensor
 
 # Side in pixels of the blocks of `block_mse`.
 BLOCK = 16
 
 
-def block_mse(errors, combine=True):
+def block_mse(errors: Tensor, combine: bool | str = True) -> Tensor:
     """As `pairwise_mse`, for every block of 16x16 pixels.
 
     Args:
@@ -53,7 +55,7 @@ class WinnerLoss(keras.losses.Loss):
     is smallest where they are the winners' true frequencies.
     """
 
-    def __init__(self, name="winner_loss", **kwargs):
+    def __init__(self, name: str = "winner_loss", **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
 
     def call(self, y_true, y_pred):
@@ -85,10 +87,12 @@ def _of_chosen(values, logits):
 class WinnerAccuracy(WinnerMetric):
     """Share of the winners that are the most probable hypothesis."""
 
-    def __init__(self, name="accuracy", num_hypotheses=None, **kwargs):
+    def __init__(
+        self, name: str = "accuracy", num_hypotheses: int | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(name, num_hypotheses, **kwargs)
 
-    def measure(self, y_true, logits):
+    def measure(self, y_true: Tensor, logits: Tensor) -> Tensor:
         return _of_chosen(winner(y_true), logits)
 
 
@@ -99,10 +103,15 @@ class MajorityAccuracy(WinnerMetric):
     A predictor that knows nothing of the image reaches it.
     """
 
-    def __init__(self, name="majority_accuracy", num_hypotheses=None, **kwargs):
+    def __init__(
+        self,
+        name: str = "majority_accuracy",
+        num_hypotheses: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(name, num_hypotheses, **kwargs)
 
-    def measure(self, y_true, logits):
+    def measure(self, y_true: Tensor, logits: Tensor) -> Tensor:
         return winner(y_true)
 
     def result(self):
@@ -119,14 +128,19 @@ class CalibrationError(WinnerMetric):
 
     bins = 15
 
-    def __init__(self, name="calibration_error", num_hypotheses=None, **kwargs):
+    def __init__(
+        self,
+        name: str = "calibration_error",
+        num_hypotheses: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(name, num_hypotheses, **kwargs)
 
     def build(self, num_hypotheses):
         self.num_hypotheses = num_hypotheses
         self.total = self.add_variable((self.bins,), "zeros", name="total")
 
-    def measure(self, y_true, logits):
+    def measure(self, y_true: Tensor, logits: Tensor) -> Tensor:
         confidence = ops.max(ops.softmax(logits, axis=1), axis=1)
         excess = confidence - _of_chosen(winner(y_true), logits)
         index = ops.cast(ops.ceil(confidence * self.bins), "int32") - 1
@@ -144,9 +158,11 @@ class SelectionRegret(WinnerMetric):
     Of predictions before clipping; PSNR counts as at most 100 dB.
     """
 
-    def __init__(self, name="regret", num_hypotheses=None, **kwargs):
+    def __init__(
+        self, name: str = "regret", num_hypotheses: int | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(name, num_hypotheses, **kwargs)
 
-    def measure(self, y_true, logits):
+    def measure(self, y_true: Tensor, logits: Tensor) -> Tensor:
         psnrs = -10 / math.log(10) * ops.log(ops.maximum(y_true, 1e-10))
         return ops.max(psnrs, axis=1) - _of_chosen(psnrs, logits)

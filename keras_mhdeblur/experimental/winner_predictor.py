@@ -4,10 +4,14 @@ No published recipe uses it: on photos it finds the winner more rarely than the 
 frequent winner is right. A predictor that beats that brings it back.
 """
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import keras
 import numpy as np
 from keras import layers, ops
 
+from keras_mhdeblur.deblurrer import Deblurrer
 from keras_mhdeblur.experimental.winner_metrics import BLOCK, WinnerLoss, block_mse
 from keras_mhdeblur.layers import PadToMultiple
 from keras_mhdeblur.layers.static_shapes import crop
@@ -15,6 +19,7 @@ from keras_mhdeblur.losses.assignment import pairwise_mse
 from keras_mhdeblur.metrics import HypothesisMetric
 from keras_mhdeblur.networks.base import RestorationNetwork
 from keras_mhdeblur.photos import photos_of
+from keras_mhdeblur.utils.types import ImageLike, Tensor
 
 # Of the convolutions that halve the features down to one position per block.
 _FILTERS = (16, 16, 24, 24)
@@ -61,7 +66,7 @@ class WinnerPredictor(keras.Model):
     ```
     """
 
-    def __init__(self, deblurrer, **kwargs):
+    def __init__(self, deblurrer: Deblurrer, **kwargs: Any) -> None:
         network = deblurrer.network
         if not isinstance(network, RestorationNetwork):
             raise ValueError(
@@ -80,14 +85,14 @@ class WinnerPredictor(keras.Model):
         self.built = True
 
     @property
-    def deblurrer(self):
+    def deblurrer(self) -> Deblurrer:
         return self._deblurrer()
 
     def call(self, images, training=False):
         heads, features = self.frozen(images)
         return {**self.head(features, training=training), "heads": heads}
 
-    def frozen(self, images):
+    def frozen(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The frozen part, which may be computed once for many epochs of `head`.
 
         Args:
@@ -99,7 +104,7 @@ class WinnerPredictor(keras.Model):
         heads, features = self._trunk()(images, training=False)
         return heads, ops.stop_gradient(crop(features, images, axis=1))
 
-    def squared_errors(self, heads, labels):
+    def squared_errors(self, heads: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Mean squared errors of the hypotheses, by which winners are found.
 
         Args:
@@ -117,15 +122,21 @@ class WinnerPredictor(keras.Model):
             "blocks": block_mse(errors, combine),
         }
 
-    def compile(self, optimizer="adam", metrics=None, **kwargs):
+    def compile(
+        self,
+        optimizer: str | keras.optimizers.Optimizer = "adam",
+        metrics: Mapping[str, Sequence[keras.metrics.Metric]] | None = None,
+        **kwargs: Any,
+    ) -> None:
         """Configures training, as `keras.Model.compile`.
 
-        The loss is the sum of `losses.WinnerLoss` of the image and of the blocks.
+        The loss is the sum of the `winner_metrics.WinnerLoss`es of the image and of the
+        blocks.
 
         Args:
             optimizer: Keras optimizer.
             metrics: dictionary from "image" and "blocks" to lists of metrics of
-                (squared errors, logits), such as `metrics.WinnerAccuracy()`.
+                (squared errors, logits), such as `winner_metrics.WinnerAccuracy()`.
             kwargs: further arguments of `keras.Model.compile`.
         """
         for metric in keras.tree.flatten(metrics):
@@ -150,7 +161,7 @@ class WinnerPredictor(keras.Model):
         errors, logits = self._errors_and_logits(y, y_pred)
         return super().compute_metrics(x, errors, logits, sample_weight)
 
-    def image_weights(self, image):
+    def image_weights(self, image: ImageLike) -> np.ndarray:
         """Probability of every hypothesis to be the best of the whole image.
 
         Args:
@@ -161,7 +172,7 @@ class WinnerPredictor(keras.Model):
         """
         return self._probabilities(image, "image")
 
-    def block_weights(self, image):
+    def block_weights(self, image: ImageLike) -> np.ndarray:
         """Probability of every hypothesis to be the best of a block of 16x16 pixels.
 
         Args:
@@ -172,7 +183,7 @@ class WinnerPredictor(keras.Model):
         """
         return self._probabilities(image, "blocks")
 
-    def labels(self, image):
+    def labels(self, image: ImageLike) -> np.ndarray:
         """The most probable hypothesis of every block, at every pixel.
 
         Args:
