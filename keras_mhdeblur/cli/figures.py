@@ -79,7 +79,7 @@ def _heatmap(options):
     options.preset, options.stages = chosen_preset(options)
     model = load_preset(options.preset, stages=options.stages)
     if model.num_hypotheses < 2:
-        raise UsageError(f"--preset {options.preset} has one hypothesis only")
+        raise UsageError(f"--preset {options.preset} has one head only")
     maps = []
     for index, image in enumerate(blurry):
         hypotheses = model.restore(image, progress=True).hypotheses

@@ -82,7 +82,7 @@ def published_card(text, names, uri, entries, address):
     if not matter["base_model"]:
         parts.append("## Base model\n\n" + _origin(entries))
     parts.append(
-        f"The photo `{EXAMPLE}` is a crop of an average of eight frames of "
+        f"## Example photo\n\n`{EXAMPLE}` is a crop of an average of eight frames of "
         "GOPRO_Large_all (Nah, Kim and Lee, CVPR 2017), CC BY 4.0."
     )
     return _front_matter(matter) + "\n" + "\n\n".join(parts) + "\n"
