@@ -194,7 +194,7 @@ class Deblurrer(_Trainer):
         stacks = list(stacks) if isinstance(stacks, (list, tuple)) else [stacks]
         return stacks if training else self._combine(stacks[0])
 
-    def compile(  # type: ignore[override]
+    def compile(
         self,
         optimizer: str | keras.optimizers.Optimizer = "rmsprop",
         loss: LossLike | None = None,

@@ -107,6 +107,9 @@ class RestorationNetwork(keras.Model):
 
         Returns:
             A `keras.Model` from images (B, H, W, C) to (B, 1, H, W, C).
+
+        Raises:
+            ValueError: `head_weights` are no such numbers.
         """
         weights = np.asarray(head_weights, "float64")
         if weights.shape != (self.num_head_images,) or abs(weights.sum() - 1) > 1e-6:

@@ -3,11 +3,15 @@
 import contextlib
 import functools
 import zlib
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from keras_mhdeblur.trainers.base import Trainer
+
+# Keras' methods have no types: mypy would ask those who call `fit` for `self`.
+_wraps: Any = functools.wraps
 
 
 class TensorFlowTrainer(Trainer):
@@ -37,14 +41,14 @@ class TensorFlowTrainer(Trainer):
     and workers that start from different weights.
     """
 
-    @functools.wraps(keras.Model.compile)
+    @_wraps(keras.Model.compile)
     def compile(self, *args, metrics=None, **kwargs):
         super().compile(*args, metrics=metrics, **kwargs)
         # Keras shows the variables of metrics after the first step only.
         metrics = [m for m in keras.tree.flatten(metrics) if hasattr(m, "variables")]
         self._check_strategy([v for metric in metrics for v in metric.variables])
 
-    @functools.wraps(keras.Model.fit)
+    @_wraps(keras.Model.fit)
     def fit(self, *args, **kwargs):
         self._check_strategy()
         if self.compiled and self._on_many_machines():
@@ -52,7 +56,7 @@ class TensorFlowTrainer(Trainer):
         with _graph_optimizer_off_on_cpu():
             return super().fit(*args, **kwargs)
 
-    @functools.wraps(keras.Model.evaluate)
+    @_wraps(keras.Model.evaluate)
     def evaluate(self, *args, **kwargs):
         self._check_strategy()
         return super().evaluate(*args, **kwargs)
