@@ -110,6 +110,10 @@ def prepare_gradio(folder):
     os.environ["GRADIO_TEMP_DIR"] = str(folder)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    # It asks the page once whether it is there: not through a proxy.
+    for name in ("NO_PROXY", "no_proxy"):
+        places = filter(None, (os.environ.get(name), "localhost,127.0.0.1,::1"))
+        os.environ[name] = ",".join(places)
     try:
         import gradio  # noqa: F401
     except ImportError as error:

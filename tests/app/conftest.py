@@ -1,9 +1,12 @@
 """A page that is served by this process, with a model that comes with the package."""
 
+import io
+import os
 import shutil
 import socket
 import types
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -72,6 +75,59 @@ def chromium():
             yield browser
 
 
+class Driver:
+    """What a person does on the page, and sees there.
+
+    Attributes:
+        page: of playwright.
+    """
+
+    def __init__(self, page):
+        self.page = page
+
+    def drop(self, path):
+        self.page.set_input_files("#mh-drop input[type=file]", path)
+
+    def another(self, path):
+        """Chooses a photo in place of the one on the page."""
+        with self.page.expect_file_chooser() as chooser:
+            self.page.click("#mh-another")
+        chooser.value.set_files(path)
+
+    def start(self, path, quality="Fast"):
+        self.drop(path)
+        self.page.wait_for_selector("#mh-before img")
+        self.page.locator("#mh-quality").get_by_text(quality).click()
+        self.page.click("#mh-restore")
+
+    def restore(self, path):
+        self.start(path)
+        self.says("Restored in")
+        self.page.wait_for_selector("#mh-slider img")
+
+    def says(self, text, place="#mh-status"):
+        """Waits until a text is there."""
+        self.page.locator(place).get_by_text(text).first.wait_for()
+
+    def picture(self, selector):
+        """The pixels of a picture on the page."""
+        source = self.page.locator(selector).get_attribute("src")
+        return pixels(self.page.request.get(source).body())
+
+    def saved(self, button="#mh-save"):
+        """Name and contents of the file that a button saves."""
+        with self.page.expect_download() as download:
+            self.page.click(button)
+        return download.value.suggested_filename, download.value.path().read_bytes()
+
+    def saved_pixels(self):
+        return pixels(self.saved()[1])
+
+
+def pixels(data):
+    return np.asarray(Image.open(io.BytesIO(data)))
+
+
 @pytest.fixture
 def new_page(chromium):
     """Opens pages; none may ask another machine for anything, or have an error."""
@@ -86,7 +142,7 @@ def new_page(chromium):
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(url)
         page.wait_for_selector("#mh-drop")
-        return page
+        return Driver(page)
 
     yield open_page
     origins = tuple(url for _, url in contexts)
@@ -106,8 +162,7 @@ def served(model, tmp_path_factory):
     from keras_mhdeblur.app import create_app
 
     patch = pytest.MonkeyPatch()
-    for name in ("GRADIO_TEMP_DIR", "GRADIO_ANALYTICS_ENABLED"):
-        patch.setenv(name, "")  # what it was comes back at the end
+    environment = dict(os.environ)
     outside = _watch_connections(patch)
     folder = tmp_path_factory.mktemp("app")
     options = {"fast": {}, "tiles": {"tile": 64}}
@@ -126,7 +181,21 @@ def served(model, tmp_path_factory):
     app.studio.close()
     app.close(verbose=False)
     patch.undo()
+    _set_environment(environment)
     assert outside == []
+
+
+@pytest.fixture
+def own_environment():
+    """What the test sets in the environment goes with it."""
+    environment = dict(os.environ)
+    yield
+    _set_environment(environment)
+
+
+def _set_environment(environment):
+    os.environ.clear()
+    os.environ.update(environment)
 
 
 def _watch_connections(patch):

@@ -69,20 +69,16 @@ def test_the_page_is_local_and_its_folder_goes_with_it(start, tmp_path):
         assert list((tmp_path / name).iterdir()) == []
 
 
-def test_without_gradio_there_is_a_sentence(monkeypatch, capsys):
+def test_without_gradio_there_is_a_sentence(own_environment, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "gradio", None)
-    for name in ("GRADIO_TEMP_DIR", "GRADIO_ANALYTICS_ENABLED"):
-        monkeypatch.setenv(name, "")
     assert cli.main(["app"]) == 2
     assert capsys.readouterr().err.splitlines()[-1] == (
         'mhdeblur: error: The app needs Gradio: pip install "keras-mhdeblur[app]"'
     )
 
 
-def test_wrong_presets_and_taken_ports_are_sentences(monkeypatch, capsys):
+def test_wrong_presets_and_taken_ports_are_sentences(own_environment, capsys):
     pytest.importorskip("gradio")
-    for name in ("GRADIO_TEMP_DIR", "GRADIO_ANALYTICS_ENABLED"):
-        monkeypatch.setenv(name, "")
     assert cli.main(["app", "--preset", "nowhere"]) == 2
     assert "--preset nowhere: Unknown preset" in capsys.readouterr().err
     with socket.create_server(("127.0.0.1", 0)) as server:

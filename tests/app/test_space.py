@@ -71,13 +71,10 @@ def test_it_restores_a_photo(folder, new_page, photo, tmp_path):
     try:
         url = process.stdout.readline().strip()
         assert url == f"http://127.0.0.1:{port}/"
-        page = new_page(url)
-        page.set_input_files("#mh-drop input[type=file]", photo)
-        page.wait_for_selector("#mh-before img")
-        page.click("#mh-restore")
-        page.locator("#mh-status").get_by_text("Restored in").wait_for()
-        assert page.locator("#mh-gallery .caption-label").count() == 11
-        assert "12 megapixels" in page.locator("#mh-limits").inner_text()
+        app = new_page(url)
+        app.restore(photo)
+        assert app.page.locator("#mh-gallery .caption-label").count() == 11
+        assert "12 megapixels" in app.page.locator("#mh-limits").inner_text()
         process.terminate()
         assert process.wait(60) == 0
         assert list(tmp_path.glob("mhdeblur-app-*")) == []
