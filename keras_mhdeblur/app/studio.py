@@ -182,6 +182,8 @@ class Studio:
     def restore(self, visitor, name):
         """Restores the visitor's photo; yields `Step`s.
 
+        What it was restored to before stays until the end.
+
         Raises:
             CancelledError: if the visitor's work was stopped.
             Exception: whatever goes wrong.
@@ -190,7 +192,6 @@ class Studio:
             raise RefusedError("Choose a photo first.")
         path, size = visitor.path, visitor.size
         stop = visitor.begin()
-        visitor.retouched = visitor.mask = None
 
         def work(progress):
             model, engine = self.model(name)
@@ -203,6 +204,7 @@ class Studio:
         retouched, seconds = yield from in_turn(self.turns, stop, work)
         self._learn(name, size, seconds)
         visitor.retouched, visitor.seconds = retouched, seconds
+        visitor.mask = None
         self._forget_old(visitor)
 
     def restore_all(self, visitor, name, paths, kind):

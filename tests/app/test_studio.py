@@ -97,6 +97,21 @@ def test_the_next_photo_stops_the_one_before(make_studio, large_photo, photo):
     assert visitor.path.name == photo.name and visitor.retouched is None
 
 
+def test_after_cancel_the_result_before_is_still_there(make_studio, large_photo):
+    studio = make_studio(tile=256)
+    visitor = studio.visitor("page")
+    studio.open(visitor, large_photo)
+    finish(studio.restore(visitor, "fast"))
+    before = visitor.retouched
+    steps = studio.restore(visitor, "fast")
+    while not next(steps).done:
+        pass
+    visitor.stop()
+    with pytest.raises(CancelledError):
+        finish(steps)
+    assert visitor.retouched is before is not None
+
+
 def test_results_of_few_pages_are_kept(make_studio, photo):
     studio = make_studio()
     visitors = [studio.visitor(key) for key in "abcde"]
