@@ -333,8 +333,15 @@ def _reason(error):
         return f"{hub.hub_name()} refuses it ({hub.brief(error).rstrip('.')})"
     while error.__cause__ is not None:
         error = error.__cause__
+    told = hub.brief(error).rstrip(".")
+    if not isinstance(error, OSError) and not _is_of_a_client(error):
+        return f"{hub.hub_name()}'s client failed ({told})"
     return (
-        f"the connection to {hub.hub_name()} broke off "
-        f"({hub.brief(error).rstrip('.')}); no part of it is published, and the "
-        "same call goes on where it stopped"
+        f"the connection to {hub.hub_name()} broke off ({told}); no part of it is "
+        "published, and the same call goes on where it stopped"
     )
+
+
+def _is_of_a_client(error):
+    """Whether an error is of one of the libraries that speak HTTP."""
+    return type(error).__module__.startswith(("http", "requests", "urllib3"))

@@ -102,7 +102,9 @@ class HubDouble:
                 return 403, {"error": "You don't have the rights to create it"}, {}
             if repo in self.repos:
                 return 409, {"error": "exists", "url": f"{self.url}/{repo}"}, {}
-            self.create(repo, private=request["visibility"] == "private")
+            # Clients before version 1 say it in another way.
+            private = request.get("private") or request.get("visibility") == "private"
+            self.create(repo, private=bool(private))
             return 200, {"url": f"{self.url}/{repo}", "name": repo}, {}
         if path.endswith(".git/info/lfs/objects/batch"):
             objects = json.loads(body)["objects"]
