@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from keras_mhdeblur import cli
+from keras_mhdeblur.app.serving import MAX_MEGAPIXELS
 from keras_mhdeblur.cli.app import _seconds_per_megapixel
 from keras_mhdeblur.cli.common import QUALITIES
 
@@ -91,3 +92,10 @@ def test_seconds_of_the_qualities_are_those_of_their_metadata():
     seconds = [_seconds_per_megapixel(*QUALITIES[name]) for name in QUALITIES]
     assert seconds == sorted(seconds) and 0 < seconds[0] < 5 < seconds[1]
     assert _seconds_per_megapixel("/a/folder", None) is None
+
+
+def test_the_limit_in_the_help_is_that_of_launch(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["app", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert f"refuse larger photos (default: {MAX_MEGAPIXELS})" in text
