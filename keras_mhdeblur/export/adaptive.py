@@ -7,6 +7,10 @@ from keras import ops
 from keras_mhdeblur.hypotheses.adaptive import BLOCK, FLOOR, REACH
 from keras_mhdeblur.layers.spatial import padded_size
 
+# Files store constants as float16, too, which has no FLOOR. So changes are multiplied
+# by this, and energies, their squares, are in units of FLOOR.
+_SCALE = FLOOR**-0.5
+
 
 class AdaptiveMean(keras.layers.Layer):
     """The mean of the heads with weights that follow the place.
@@ -32,9 +36,12 @@ class AdaptiveMean(keras.layers.Layer):
 
     def call(self, heads, image):
         values = self._features(heads, image)
-        logits = [
-            ops.sum(values * row[:-1], -1, True) + row[-1] for row in self.coefficients
-        ]
+        # For energies in units of FLOOR. What all rows share the softmax takes off;
+        # without it they are smaller, and more exact as float16.
+        rows = self.coefficients.astype("float64")
+        rows[:, -1] += np.log(FLOOR) * rows[:, : 2 * heads.shape[1]].sum(axis=1)
+        rows = (rows - rows.mean(axis=0)).astype("float32")
+        logits = [ops.sum(values * row[:-1], -1, True) + row[-1] for row in rows]
         weights = ops.softmax(ops.concatenate(logits, axis=-1))
         for axis in (1, 2):
             weights = _at_pixels(weights, axis, ops.shape(image)[axis])
@@ -45,10 +52,14 @@ class AdaptiveMean(keras.layers.Layer):
         return image_shape
 
     def _features(self, heads, image):
-        """`hypotheses.adaptive.features` (B, rows, columns, F)."""
+        """`hypotheses.adaptive.features`, energies in units of FLOOR.
+
+        Returns:
+            (B, rows, columns, F).
+        """
         num_heads = heads.shape[1]
         change = ops.mean(heads, axis=-1) - ops.expand_dims(ops.mean(image, axis=-1), 1)
-        change = ops.transpose(change, (0, 2, 3, 1))
+        change = ops.transpose(_SCALE * change, (0, 2, 3, 1))
         inside = ops.ones_like(change[..., :1])
         for axis in (1, 2):
             size = ops.shape(change)[axis]
@@ -71,15 +82,13 @@ class AdaptiveMean(keras.layers.Layer):
         down = _neighbourhood(in_columns * down, (BLOCK, BLOCK // 4))
         means = rows[..., :-1] / rows[..., -1:]
         gradient = means[..., len(first) :] + down / rows[..., -1:]
-        energy = [
-            _one(means, index) + FLOOR for index in np.flatnonzero(first == second)
-        ]
+        energy = [_one(means, index) + 1 for index in np.flatnonzero(first == second)]
         correlation = [
-            _one(means, index) * ops.rsqrt(energy[i] * energy[j])
+            _one(means, index) * ops.rsqrt(energy[i]) * ops.rsqrt(energy[j])
             for index, (i, j) in enumerate(zip(first, second))
             if i != j
         ]
-        logarithms = ops.log(ops.concatenate([*energy, gradient + FLOOR], axis=-1))
+        logarithms = ops.log(ops.concatenate([*energy, gradient + 1], axis=-1))
         return ops.concatenate([logarithms, *correlation], axis=-1)
 
 

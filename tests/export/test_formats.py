@@ -81,6 +81,22 @@ def test_adaptive_mean(model, adaptive, format, images, tmp_path):
     assert check(model, format, images, tmp_path, "selected") == {"image"}
 
 
+def test_adaptive_mean_in_float16(adaptive, images, tmp_path):
+    """A head that is the photo changes nothing, and float16 has no FLOOR."""
+    network = NAFNet(4, (1,), 1, (1,), num_heads=2)
+    for index, weight in enumerate(network.get_layer("heads").weights):
+        values = 1e-3 * np.array(keras.random.normal(weight.shape, seed=index))
+        values[..., 3:] = 0
+        weight.assign(values)
+    model = adaptive(network)
+    path = tmp_path / "model.tflite"
+    export.to_litert(model, path, "adaptive", size=(32, 32), weights="float16")
+    image = images(1, 32, 32)
+    found = litert.load_litert(path)(images=image)["image"] - image
+    expected = model.restore(image, tile=None, engine="keras").image - image
+    np.testing.assert_allclose(found, expected, atol=0.01 * np.abs(expected).max())
+
+
 def test_weights_may_be_an_array(model, images, tmp_path):
     assert check(model, "onnx", images, tmp_path, np.full(6, 1 / 6)) == {"image"}
 
