@@ -52,6 +52,7 @@ def start(tmp_path):
         process.wait()
 
 
+@pytest.mark.slow
 def test_the_page_is_local_and_its_folder_goes_with_it(start, tmp_path):
     pytest.importorskip("gradio")
     signals = {"interrupted": signal.SIGINT, "ended": signal.SIGTERM}

@@ -4,9 +4,12 @@ import contextlib
 import io
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from keras_mhdeblur.inference import restore
+
+pytestmark = pytest.mark.slow
 
 
 def pixels(data):

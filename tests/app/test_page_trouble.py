@@ -13,6 +13,8 @@ from PIL import Image
 
 from keras_mhdeblur.inference import restore
 
+pytestmark = pytest.mark.slow
+
 MANY_TILES = re.compile(r"Tile \d+ of \d{3}")
 
 

@@ -53,6 +53,7 @@ def test_its_models_come_with_the_package(folder):
         assert options == {} and seconds > 0
 
 
+@pytest.mark.slow
 def test_it_restores_a_photo(folder, new_page, photo, tmp_path):
     pytest.importorskip("gradio")
     with socket.create_server(("127.0.0.1", 0)) as server:

@@ -17,6 +17,8 @@ from PIL import Image
 
 from keras_mhdeblur import export
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 TILES = ROOT / "examples" / "restore_tiles.py"
 SIZE, LARGE = 96, 320
