@@ -145,6 +145,14 @@ def load_preset(preset, option="--preset", stages=None):
         raise UsageError(f"{option} {preset}: {one_line(error)}") from None
 
 
+def open_engine(model):
+    """Opens the LiteRT file that `restore` will take, if any: LiteRT prints a line."""
+    with quiet_import():
+        from keras_mhdeblur.inference.engine_choice import choose_engine
+
+        choose_engine(model)
+
+
 def printable(text):
     """A text, or the path of a file, fit for a terminal: one line, no control codes.
 

@@ -124,6 +124,8 @@ def _convert(options):
             license_text=license_text,
             source=source,
         )
+    except BrokenPipeError:
+        raise
     except (ValueError, OSError) as error:
         raise UsageError(str(error)) from None
     if not (license or license_text):

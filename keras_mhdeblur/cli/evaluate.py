@@ -11,6 +11,7 @@ from keras_mhdeblur.cli.common import (
     add_preset_option,
     chosen_preset,
     load_preset,
+    open_engine,
     quiet_import,
     warnings_as_lines,
 )
@@ -87,6 +88,7 @@ def _evaluate(options):
     baseline = None
     if options.baseline:
         baseline = load_preset(options.baseline, "--baseline")
+    open_engine(model)
     try:
         if str(options.benchmark).startswith("realblur"):
             import_opencv()  # now, not after the first image

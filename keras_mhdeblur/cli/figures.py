@@ -8,6 +8,7 @@ from keras_mhdeblur.cli.common import (
     add_preset_option,
     chosen_preset,
     load_preset,
+    open_engine,
     quiet_import,
 )
 from keras_mhdeblur.utils.atomic import atomic_file
@@ -80,6 +81,7 @@ def _heatmap(options):
     model = load_preset(options.preset, stages=options.stages)
     if model.num_hypotheses < 2:
         raise UsageError(f"--preset {options.preset} has one head only")
+    open_engine(model)
     maps = []
     for index, image in enumerate(blurry):
         hypotheses = model.restore(image, progress=True).hypotheses
@@ -108,6 +110,7 @@ def _differences(options):
         raise UsageError(
             f"--preset {options.preset}: its heads are no hypotheses by themselves"
         )
+    open_engine(model)
     result = model.restore(image, progress=True)
     single = [result.names.index(str(head)) for head in range(model.num_heads)]
     return _save(figures.differences(result.hypotheses[single]), options.output)
@@ -152,7 +155,7 @@ def _usage(options):
 def _import_figures(output):
     """The module; first it is made sure that the picture can be written."""
     with quiet_import():
-        import keras_mhdeblur  # noqa: F401
+        from keras_mhdeblur import data, evaluation  # noqa: F401
     try:
         from keras_mhdeblur.evaluation import figures
     except ImportError as error:

@@ -83,6 +83,8 @@ def _prepare(options):
         if options.dry_run:
             return 0
         _run(data, pairs, options.output, settings)
+    except BrokenPipeError:
+        raise
     except (ValueError, OSError) as error:
         message = str(error)
         for name in ("skip_broken", "allow_partial"):

@@ -1,5 +1,6 @@
 """`mhdeblur publish`: a preset in, a repository of the Hugging Face Hub out."""
 
+import contextlib
 import sys
 
 from keras_mhdeblur.cli.common import UsageError, one_line, quiet_import
@@ -38,24 +39,31 @@ def add_parser(commands):
 def _publish(options):
     with quiet_import():
         from keras_mhdeblur.presets import publishing
-    try:
+    with _errors_as_sentences():
         upload = publishing.plan_upload(options.uri, options.preset, options.revision)
-        for note in upload.notes:
-            print(f"mhdeblur: warning: {note}", file=sys.stderr)
-        print(_files_text(upload), flush=True)
-        if options.dry_run:
-            print(f"\nREADME.md:\n\n{upload.card}", end="")
-            return 0
-        _hide_bars()
+    for note in upload.notes:
+        print(f"mhdeblur: warning: {note}", file=sys.stderr)
+    print(_files_text(upload), flush=True)
+    if options.dry_run:
+        print(f"\nREADME.md:\n\n{upload.card}", end="")
+        return 0
+    _hide_bars()
+    with _errors_as_sentences():
         address = publishing.send(upload, options.private)
-    except (ValueError, OSError) as error:
-        raise UsageError(one_line(error).partition(" Received: ")[0]) from None
     version = f"@{options.revision}" if options.revision else ""
     print(
         f"Published {address}. Try: mhdeblur restore PHOTO --preset "
         f"{upload.uri}{version} -o restored"
     )
     return 0
+
+
+@contextlib.contextmanager
+def _errors_as_sentences():
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise UsageError(one_line(error).partition(" Received: ")[0]) from None
 
 
 def _files_text(upload):

@@ -105,6 +105,8 @@ def _train(options):
             tensorboard=options.tensorboard,
             verbose="auto" if _shows_bar() else 2,
         )
+    except BrokenPipeError:
+        raise
     except (ValueError, TypeError, OSError, FloatingPointError) as error:
         message = str(error).replace("`skip_broken=True`", "--skip-broken")
         raise UsageError(message) from None

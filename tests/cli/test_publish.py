@@ -1,5 +1,8 @@
 """`mhdeblur publish`, to a Hub on the loopback."""
 
+import io
+import sys
+
 import keras
 import pytest
 
@@ -48,6 +51,22 @@ def test_publish_then_restore(hub, preset, tmp_path, capfd):
     command = ["restore", str(photo), "--preset", "hf://me/tiny@v1", "-o"]
     assert cli.main([*command, str(tmp_path / "restored")]) == 0
     assert (tmp_path / "restored" / "photo.png").is_file()
+
+
+class Closed(io.StringIO):
+    """Output whose reader has gone."""
+
+    def write(self, text):
+        raise BrokenPipeError
+
+
+def test_a_reader_that_has_gone_is_no_error(preset, official_file, monkeypatch, capfd):
+    convert = ["convert", str(official_file("xydeblur")), "-o", str(preset)]
+    for command in (["publish", str(preset), "hf://me/tiny", "--dry-run"], convert):
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", Closed())
+            assert cli.main(command) == 141
+    assert capfd.readouterr().err == ""
 
 
 def test_missing_facts_are_warnings(hub, preset, tmp_path, capfd):
