@@ -62,6 +62,12 @@ def add_parser(commands):
         metavar="HxW",
         help="the only size of images that the file takes (default: any)",
     )
+    _add_runtime_options(add)
+    _add_comparison_options(add)
+    parser.set_defaults(run=_export)
+
+
+def _add_runtime_options(add):
     add(
         "--weights",
         choices=("float32", "float16", "int8", "full_int8"),
@@ -96,6 +102,9 @@ def add_parser(commands):
         help="sizes of images that a server runs as it loads the model, so that the "
         "first photo of such a size does not wait; for saved_model only",
     )
+
+
+def _add_comparison_options(add):
     add(
         "--photo",
         metavar="FILE",
@@ -106,7 +115,6 @@ def add_parser(commands):
         action="store_true",
         help="the exit code is 1 if the difference from Keras exceeds the bound",
     )
-    parser.set_defaults(run=_export)
 
 
 def _kind(text):
