@@ -1,6 +1,7 @@
 """Two virtual CPU devices, the official outputs, and a small network of each kind."""
 
 import dataclasses
+import gc
 import json
 import math
 import os
@@ -23,6 +24,9 @@ if keras.backend.backend() == "tensorflow":
     )
 
 RESOURCES = pathlib.Path(__file__).parent / "resources"
+
+# Graphs are many objects that stay; to look through them often takes long.
+gc.set_threshold(50_000)
 
 keras.utils.set_random_seed(0)  # Networks among the parameters of tests.
 

@@ -6,6 +6,8 @@ import keras_mhdeblur as mhd
 from keras_mhdeblur.experimental import winner_metrics
 from keras_mhdeblur.experimental.winner_predictor import WinnerPredictor
 
+pytestmark = pytest.mark.slow
+
 
 def two_shifts(shift=0.1):
     """A model whose two heads are the image, brighter and darker by a shift."""

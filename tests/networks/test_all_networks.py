@@ -217,6 +217,7 @@ def exported(kind, network, local):
     return network if kind.cls is MPRNet else local
 
 
+@pytest.mark.slow
 def test_litert_plans_memory_ahead(exported, adaptive, images, tmp_path):
     """Before it runs, LiteRT knows the sizes of all tensors."""
     path = tmp_path / "model.tflite"
@@ -280,6 +281,7 @@ def test_training_step_moves_all_weights(kind, images):
         assert not np.array_equal(weight, old), weight.path
 
 
+@pytest.mark.slow
 def test_litert(exported, images, stages, tmp_path):
     """All stages, no Flex operators, sizes unknown when the file was made."""
     path = str(tmp_path / "model.tflite")

@@ -44,6 +44,7 @@ def images():
     return np.random.default_rng(0).random((1, 13, 18, 3), "float32")
 
 
+@pytest.mark.slow
 def test_all_stages_by_default(preset, model, images):
     loaded = from_preset(preset)
     assert loaded.network.stages == 2
@@ -51,6 +52,7 @@ def test_all_stages_by_default(preset, model, images):
     np.testing.assert_array_equal(loaded(images), model(images))
 
 
+@pytest.mark.slow
 def test_fewer_stages_have_their_own_choices(preset, first_stage, images):
     loaded = from_preset(preset, stages=1)
     assert loaded.network.stages == 1
@@ -71,7 +73,7 @@ def test_more_stages_than_there_are(preset):
         from_preset(preset, stages=3)
 
 
-@pytest.mark.slow  # The file of `maxim_mh_c`, below, is one.
+@pytest.mark.slow
 def test_litert_file_of_the_first_stage(model, first_stage, images, tmp_path):
     preset = tmp_path / "two_stages"
     model.save_to_preset(preset, litert=1, stages={1: first_stage})
@@ -83,6 +85,7 @@ def test_litert_file_of_the_first_stage(model, first_stage, images, tmp_path):
     assert litert.litert_from_preset(preset) is None
 
 
+@pytest.mark.slow
 def test_the_saved_first_stage_is_a_preset(preset, images, tmp_path):
     first = from_preset(preset, stages=1)
     first.save_to_preset(tmp_path / "one_stage")
