@@ -64,7 +64,7 @@ def test_wheel_holds_the_package_and_the_zoo(wheel):
         path.relative_to(ROOT).as_posix(): path
         for path in ROOT.glob("keras_mhdeblur/**/*.py")
     }
-    for name in ("app/style.css", "export/photo.jpg", "py.typed"):
+    for name in ("app/icon.svg", "app/style.css", "export/photo.jpg", "py.typed"):
         name = f"keras_mhdeblur/{name}"
         expected[name] = ROOT / name
     for metadata in ROOT.glob("zoo/*/metadata.json"):
