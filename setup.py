@@ -1,4 +1,4 @@
-"""What setup.cfg cannot say: a package outside of its folder, and a page for an index.
+"""Beyond setup.cfg: a package outside of its folder, and the page for an index.
 
 On an index, links of README.md must have whole addresses. They get them from the
 address of the repository, `Source` below `project_urls` in setup.cfg. Without it they

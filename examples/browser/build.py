@@ -28,7 +28,7 @@ BUILDS = ("", "_compat", "_threaded", "_jspi")
 
 
 class BuildError(Exception):
-    """What is missing; the message is for the user."""
+    """Something is missing; the message is for the user."""
 
 
 @dataclasses.dataclass(frozen=True)

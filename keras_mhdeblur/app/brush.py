@@ -100,7 +100,7 @@ def board(picture):
 
 
 def mask_of(data, size):
-    """What was brushed.
+    """The region that was brushed.
 
     Args:
         data: data URL of a PNG file whose alpha is the brush's; "": nothing.

@@ -3,7 +3,7 @@
 import gradio as gr
 
 from keras_mhdeblur.app import words
-from keras_mhdeblur.app.one_photo import PHOTOS, PRIVATE, quality_choices
+from keras_mhdeblur.app.one_photo import PHOTOS, PRIVATE, quality_radio
 from keras_mhdeblur.app.studio import SUFFIXES
 
 _HIDE, _SHOW = gr.update(visible=False), gr.update(visible=True)
@@ -30,13 +30,7 @@ class ManyPhotos:
     def _build_panel(self, default):
         studio = self.studio
         self.status = gr.HTML(words.welcome_many(), elem_id="mh-many-status")
-        self.quality = gr.Radio(
-            choices=quality_choices(studio),
-            value=default,
-            label="Quality",
-            elem_classes="mh-choices",
-            visible=len(studio.choices) > 1,
-        )
+        self.quality = quality_radio(studio, default)
         self.format = gr.Radio(choices=list(SUFFIXES), value="PNG", label="Save as")
         self.start = gr.Button(
             "Restore all", variant="primary", elem_id="mh-start", interactive=False

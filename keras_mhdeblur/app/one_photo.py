@@ -91,14 +91,7 @@ class OnePhoto:
     def _build_panel(self, default):
         studio = self.studio
         self.status = gr.HTML(words.welcome(), elem_id="mh-status")
-        self.quality = gr.Radio(
-            choices=quality_choices(studio),
-            value=default,
-            label="Quality",
-            elem_id="mh-quality",
-            elem_classes="mh-choices",
-            visible=len(studio.choices) > 1,
-        )
+        self.quality = quality_radio(studio, default, elem_id="mh-quality")
         self.restore = gr.Button(
             "Restore", variant="primary", elem_id="mh-restore", interactive=False
         )
@@ -304,7 +297,7 @@ class OnePhoto:
         }
 
     def _changed(self, visitor, overlay):
-        """What is shown after regions have changed."""
+        """The page after regions have changed."""
         try:
             if visitor.retouched is None:
                 raise RefusedError(words.FORGOTTEN)
@@ -360,6 +353,18 @@ def _thumbnails(retouched, spot):
         )
         for i, name in enumerate(retouched.names)
     ]
+
+
+def quality_radio(studio, default, elem_id=None):
+    """The choice between seconds and sharpness, where there is one."""
+    return gr.Radio(
+        choices=quality_choices(studio),
+        value=default,
+        label="Quality",
+        elem_id=elem_id,
+        elem_classes="mh-choices",
+        visible=len(studio.choices) > 1,
+    )
 
 
 def quality_choices(studio, size=None):

@@ -90,8 +90,7 @@ class Retouched:
         """A hypothesis, or the RESTORED image, as a `Photo`."""
         if index == RESTORED:
             return self._photo_of(self.result)
-        heads = [int(head) for head in self.names[index].split("+")]
-        return self._photo_of(self.result.select((heads[0], heads[-1])))
+        return self._photo_of(self.result.hypothesis(index))
 
     @functools.cached_property
     def uncertainty(self):

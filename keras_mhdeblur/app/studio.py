@@ -39,12 +39,12 @@ class Choice:
 
 
 class Visitor:
-    """What belongs to one open page.
+    """The photo, the result and the files of one open page.
 
     Attributes:
         folder: of its own, for files that the page shows or that are downloaded.
-        before: path of the picture of that photo.
         path, size: of the photo that was uploaded; None without one.
+        before: path of the picture of that photo.
         retouched: `Retouched` of the restored photo; None before.
         spot, thumbnails: a place, and what the hypotheses show there.
         mask: booleans (H, W), the region that is brushed; None without one.
@@ -257,9 +257,7 @@ class Studio:
             _move_into(archive, output)
             return result.kept.mean(), photo.notes, time.monotonic() - begin
 
-        # The stop is all photos': one of their own ends with each.
-        own = _Either(stop)
-        row.kept, notes, row.seconds = yield from in_turn(self.turns, own, work)
+        row.kept, notes, row.seconds = yield from in_turn(self.turns, stop, work)
         row.outcome, row.kind = "restored", "good"
         if notes:
             row.outcome += "; " + "; ".join(notes)
@@ -306,19 +304,6 @@ class Row:
     kept: float | None = None
     outcome: str = "waiting"
     kind: str = "note"
-
-
-class _Either:
-    """An event that is set by itself or with another one."""
-
-    def __init__(self, other):
-        self._own, self._other = threading.Event(), other
-
-    def set(self):
-        self._own.set()
-
-    def is_set(self):
-        return self._own.is_set() or self._other.is_set()
 
 
 def _move_into(archive, path):

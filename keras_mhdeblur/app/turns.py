@@ -43,7 +43,7 @@ class Turns:
 
 
 class Step:
-    """How far a work is.
+    """The progress of a work.
 
     Attributes:
         waiting: works that are before it.
@@ -85,7 +85,7 @@ def in_turn(turns, stop, function, pause=0.25):
         CancelledError: if `stop` was set.
         Exception: what the function raised.
     """
-    ticket = turns.enter()
+    ticket, left = turns.enter(), threading.Event()
     try:
         while not turns.wait(ticket, pause):
             if stop.is_set():
@@ -95,16 +95,16 @@ def in_turn(turns, stop, function, pause=0.25):
         turns.leave(ticket)
         raise
     try:
-        return (yield from _followed(turns, ticket, stop, function, pause))
+        return (yield from _followed(turns, ticket, stop, left, function, pause))
     finally:
-        stop.set()  # the thread ends, also when nobody listens any more
+        left.set()  # the thread ends, also when nobody listens any more
 
 
-def _followed(turns, ticket, stop, function, pause):
+def _followed(turns, ticket, stop, left, function, pause):
     events = queue.SimpleQueue()
 
     def progress(done, total):
-        if stop.is_set():
+        if stop.is_set() or left.is_set():
             raise CancelledError
         events.put(("part", (done, total)))
 

@@ -4,6 +4,7 @@ from html import escape
 from pathlib import Path
 
 from keras_mhdeblur.app.uploads import RefusedError
+from keras_mhdeblur.utils.sizes import megapixels
 
 TITLE = "Several sharp answers to one blurry photo"
 MAX_MEGABYTES = 200
@@ -36,7 +37,7 @@ def choice(name, seconds, of_photo):
 
 
 def limits(max_megapixels):
-    """What is taken, in a sentence."""
+    """The photos that are taken, in a sentence."""
     return (
         f'<p class="mh-limits">JPEG, PNG, TIFF, WebP or AVIF of up to {max_megapixels} '
         f"megapixels and {MAX_MEGABYTES} MB. 16 bits, transparency, EXIF and colour "
@@ -45,7 +46,7 @@ def limits(max_megapixels):
 
 
 def welcome():
-    """What the panel says before there is a photo."""
+    """The panel's text before there is a photo."""
     return note("Drop a photo, choose how long it may take, and press Restore.")
 
 
@@ -55,26 +56,26 @@ def welcome_many():
 
 
 def caption():
-    """What the thumbnails are."""
+    """The text above the thumbnails."""
     return note("Every answer, at the place where they differ most. Click one.")
 
 
 def hint(brushed):
-    """What to do with the brush; `brushed`: a region is marked."""
+    """The next thing to do with the brush; `brushed`: a region is marked."""
     if brushed:
         return note("Now click the answer that the brushed region shall show.")
     return note("Brush over a region, a face for example.")
 
 
 def composing():
-    """What is said while a region gets its answer."""
+    """The text while a region gets its answer."""
     return note("One moment.")
 
 
 def regions(count):
-    """How many regions have an answer of their own."""
+    """The number of regions that have an answer of their own."""
     if not count:
-        return note("Brush over a region, a face for example.")
+        return hint(False)
     have = "1 region has its own answer"
     if count > 1:
         have = f"{count} regions have answers of their own"
@@ -82,7 +83,7 @@ def regions(count):
 
 
 def restored(seconds, kept):
-    """What is said of a restored photo.
+    """The text about a restored photo.
 
     Args:
         seconds: that it took.
@@ -98,7 +99,7 @@ def restored(seconds, kept):
 
 
 def legend(retouched, shown, level):
-    """What the picture beside the photo is, and what its colours mean.
+    """The meaning of the picture beside the photo, and of its colours.
 
     Args:
         retouched: `Retouched`.
@@ -112,14 +113,14 @@ def legend(retouched, shown, level):
 
 
 def chosen(count):
-    """How many photos wait."""
+    """The number of photos that wait."""
     if not count:
         return welcome_many()
     return note("1 photo is ready." if count == 1 else f"{count} photos are ready.")
 
 
 def batch_progress(rows, step):
-    """How far many photos are."""
+    """The progress of many photos."""
     done = sum(row.kind in ("good", "bad") for row in rows)
     text = f"Photo {min(done + 1, len(rows))} of {len(rows)}"
     if step is None:
@@ -128,7 +129,7 @@ def batch_progress(rows, step):
 
 
 def batch_done(rows):
-    """What became of many photos."""
+    """The outcome of many photos."""
     good = sum(row.kind == "good" for row in rows)
     bad = sum(row.kind == "bad" for row in rows)
     text = f"{good} of {len(rows)} photos restored."
@@ -161,14 +162,8 @@ def duration(seconds):
     return "about an hour" if hours < 1.5 else f"about {hours:.0f} hours"
 
 
-def megapixels(width, height):
-    """The size of a photo in words: "0.23 megapixels"."""
-    count = width * height / 1e6
-    return f"{count:.0f} megapixels" if count >= 10 else f"{count:.2g} megapixels"
-
-
 def sentence(error):
-    """What went wrong, as one sentence for a person."""
+    """An error as one sentence for a person."""
     if isinstance(error, RefusedError):
         return str(error)
     if isinstance(error, MemoryError):
@@ -250,7 +245,7 @@ def about_photo(path, size, screen):
         screen: the longest side that is shown.
     """
     width, height = size
-    facts = f"{width} × {height}, {megapixels(width, height)}"
+    facts = f"{width} × {height}, {megapixels(height, width)}"
     if max(size) > screen:
         facts += ", shown smaller; saved in full size"
     return (

@@ -309,17 +309,12 @@ def _is_slow(options, height, width):
     return not fast and height * width > _MANY_PIXELS
 
 
-def megapixels(height, width):
-    """The size of a photo in words, two digits of it or all before the point."""
-    count = height * width / 1e6
-    return f"{count:.0f} megapixels" if count >= 10 else f"{count:.2g} megapixels"
-
-
 def _restore_file(model, path, target, options, engine, bar):
     """Restores one photo; returns remarks on it, a line each."""
     from keras_mhdeblur.inference import restore
     from keras_mhdeblur.photos import check_format, read_image
     from keras_mhdeblur.utils.disk_arrays import on_disk
+    from keras_mhdeblur.utils.sizes import megapixels
 
     with quiet_decoders():
         photo = read_image(path, options.memory_limit_mb)

@@ -122,7 +122,7 @@ def _train(options):
 
 
 def _shows_bar():
-    """Whether Keras may show its bar, which has colours."""
+    """True if Keras may show its bar, which has colours."""
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 

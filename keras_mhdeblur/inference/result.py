@@ -107,6 +107,20 @@ class RestoreResult:
         ]
         return self._with_images(images)
 
+    def hypothesis(self, index: int) -> "RestoreResult":
+        """One of the hypotheses as the image, without restoring again.
+
+        Args:
+            index: index of the hypothesis, as in `names`.
+
+        Returns:
+            `RestoreResult` with that image.
+
+        Raises:
+            IndexError: if there is no such hypothesis.
+        """
+        return self.select(self._info.pairs.indices[index])
+
     def compose(self, labels: np.ndarray, feather: int = 8) -> "RestoreResult":
         """An image of which every region shows a hypothesis of its own.
 
@@ -191,8 +205,8 @@ class RestoreResult:
 
         One by one: of a large photo all at once would not fit into memory.
         """
-        for name, pair in zip(self.names, self._info.pairs):
-            yield name, self.select(pair)
+        for index, name in enumerate(self.names):
+            yield name, self.hypothesis(index)
 
     def save_hypotheses(self, path: PathLike) -> list[Path]:
         """Writes every hypothesis, its name behind the file's: `photo_0+1.png`.

@@ -89,7 +89,7 @@ def published_card(text, names, uri, entries, address):
 
 
 def _facts(entries):
-    """What every card begins with."""
+    """The beginning of every card."""
     tags = ["deblurring", "image-restoration", "keras_mhdeblur"]
     files = entries.get("files") or {}
     if {LITERT, *LITERT_STAGES.values()} & set(files) or entries.get("litert"):

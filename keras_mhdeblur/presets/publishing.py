@@ -57,7 +57,7 @@ class File:
         return hashlib.sha256(self.read()).hexdigest()
 
     def is_at(self, entry):
-        """Whether the Hub has the same bytes under this entry of a repository."""
+        """True if the Hub has the same bytes under this entry of a repository."""
         if entry is None or entry.size != self.size:
             return False
         if entry.lfs is not None:
@@ -69,7 +69,7 @@ class File:
 
 @dataclasses.dataclass(frozen=True)
 class Upload:
-    """What is uploaded, and where to.
+    """The files of an upload, and its address.
 
     Attributes:
         name: what the user called the preset.
@@ -343,5 +343,5 @@ def _reason(error):
 
 
 def _is_of_a_client(error):
-    """Whether an error is of one of the libraries that speak HTTP."""
+    """True if an error is of one of the libraries that speak HTTP."""
     return type(error).__module__.startswith(("http", "requests", "urllib3"))

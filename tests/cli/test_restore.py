@@ -13,7 +13,6 @@ from PIL import Image
 from keras_mhdeblur import Deblurrer, cli
 from keras_mhdeblur.cli import common
 from keras_mhdeblur.cli.photo_paths import find_photos, plan_outputs
-from keras_mhdeblur.cli.restore import megapixels
 from keras_mhdeblur.networks import NAFNet
 from keras_mhdeblur.photos import Photo, read_image, write_image
 
@@ -118,11 +117,6 @@ def test_tile(photos, preset, tmp_path, tile, capfd):
     assert level(tmp_path / "out" / "b.png") == 51
     said = "b.png: 0.0063 megapixels in 20 tiles\n" in capfd.readouterr().err
     assert said == (tile == "32")
-
-
-def test_megapixels_in_words():
-    found = [megapixels(*size) for size in ((90, 70), (4000, 3000), (12240, 8160))]
-    assert found == ["0.0063 megapixels", "12 megapixels", "100 megapixels"]
 
 
 def test_photos_above_the_memory_limit_are_kept_on_disk(
