@@ -6,24 +6,29 @@ import shutil
 import signal
 import tempfile
 import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-from keras_mhdeblur.app.studio import Studio
+from keras_mhdeblur.app.studio import Choice, Studio
 from keras_mhdeblur.photos import pixel_limit
+from keras_mhdeblur.utils.types import PathLike
 
 MAX_MEGAPIXELS = 60
+# A model and further arguments of `restore`, of the name of a choice.
+LoadModel = Callable[[str], tuple[Any, dict[str, Any]]]
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def create_app(
-    load_model,
-    choices,
+    load_model: LoadModel,
+    choices: Sequence[Choice],
     *,
-    folder,
-    default=None,
-    max_megapixels=MAX_MEGAPIXELS,
-    local=True,
-):
+    folder: PathLike,
+    default: str | None = None,
+    max_megapixels: float = MAX_MEGAPIXELS,
+    local: bool = True,
+) -> Any:
     """The page as a `gradio.Blocks` that is not served yet.
 
     Args:
@@ -45,16 +50,16 @@ def create_app(
 
 
 def launch(
-    load_model,
-    choices,
+    load_model: LoadModel,
+    choices: Sequence[Choice],
     *,
-    default=None,
-    host="127.0.0.1",
-    port=None,
-    max_megapixels=MAX_MEGAPIXELS,
-    open_browser=False,
-    ready=print,
-):
+    default: str | None = None,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    max_megapixels: float = MAX_MEGAPIXELS,
+    open_browser: bool = False,
+    ready: Callable[[str], Any] = print,
+) -> None:
     """Serves the page until the process is interrupted.
 
     Uploads and results lie in a temporary folder that is deleted at the end, also after

@@ -4,9 +4,11 @@ import dataclasses
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 from keras_mhdeblur.utils.atomic import atomic_file
 from keras_mhdeblur.utils.renamed import with_present_names
+from keras_mhdeblur.utils.types import PathLike
 
 CONFIG = "config.json"
 METADATA = "metadata.json"
@@ -184,7 +186,7 @@ def verify(folder, files, metadata, name):
         raise PresetError(f"Preset {name!r}: {file} {problem}. {remedy}.")
 
 
-def update_metadata(folder, **fields):
+def update_metadata(folder: PathLike, **fields: Any) -> None:
     """Sets entries of a preset's metadata.json and takes edited texts into account.
 
     The configuration and the weights keep their checksums; README.md, recipe.yaml and

@@ -4,6 +4,7 @@ import datetime
 import os
 import shutil
 from pathlib import Path
+from typing import Any, Literal
 
 import h5py
 import keras
@@ -27,6 +28,7 @@ from keras_mhdeblur.presets.files import (
 from keras_mhdeblur.presets.litert import export_heads, fingerprint
 from keras_mhdeblur.utils.atomic import atomic_files
 from keras_mhdeblur.utils.spelling import did_you_mean
+from keras_mhdeblur.utils.types import AnyDeblurrer, PathLike
 
 _FIELDS = (
     "description",
@@ -41,25 +43,25 @@ _FIELDS = (
 
 
 def save_to_preset(
-    model,
-    folder,
+    model: AnyDeblurrer,
+    folder: PathLike,
     *,
-    dtype="float32",
-    litert=False,
-    description=None,
-    license=None,
-    license_text=None,
-    paper=None,
-    training_data=None,
-    scores=None,
-    cost=None,
-    source=None,
-    card=None,
-    recipe=None,
-    results=None,
-    stages=None,
-    **metadata,
-):
+    dtype: Literal["float16", "float32"] = "float32",
+    litert: bool | int = False,
+    description: str | None = None,
+    license: str | None = None,
+    license_text: str | None = None,
+    paper: str | None = None,
+    training_data: str | None = None,
+    scores: dict[str, Any] | None = None,
+    cost: dict[str, Any] | None = None,
+    source: dict[str, Any] | None = None,
+    card: str | None = None,
+    recipe: PathLike | None = None,
+    results: dict[str, Any] | None = None,
+    stages: dict[int, AnyDeblurrer] | None = None,
+    **metadata: Any,
+) -> None:
     """Writes a model as a preset folder.
 
     The folder is complete or not there: it is written aside and moved into place. It
@@ -106,6 +108,12 @@ def save_to_preset(
     if source is not None and not {"file", "sha256"} <= set(source):
         raise PresetError(
             f'`source` must have a "file" and a "sha256". Received: source={source!r}'
+        )
+    stages = stages or {}
+    if litert is not True and litert and litert not in stages:
+        raise PresetError(
+            "`litert` must be True, False or a number of `stages`. "
+            f"Received: litert={litert!r}"
         )
     check_fields(metadata)
     for key, value in metadata.items():

@@ -2,10 +2,12 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 from keras_mhdeblur.presets import hub
 from keras_mhdeblur.presets.files import METADATA, WEIGHTS, PresetError, read_metadata
 from keras_mhdeblur.utils.spelling import did_you_mean
+from keras_mhdeblur.utils.types import PathLike
 
 # Family -> the preset with weights that is best for most people, so that a name stays
 # while the weights behind it get better. `nafnet_mh_c` is a preset itself.
@@ -36,7 +38,7 @@ def builtin_preset(name):
     return builtin_presets().get(PLAIN_NAMES.get(name, name))
 
 
-def find_preset(name):
+def find_preset(name: PathLike) -> Path:
     """The folder of a preset; of the Hub's presets, after the download."""
     if isinstance(name, str) and name.startswith(hub.PREFIX):
         return hub.download(name)
@@ -53,7 +55,7 @@ def find_preset(name):
     )
 
 
-def list_presets():
+def list_presets() -> dict[str, dict[str, Any]]:
     """The built-in presets; reads their metadata.json, builds no model.
 
     Returns:

@@ -341,6 +341,7 @@ def test_failed_save_leaves_the_old_preset(preset, make_model):
         ({"dtype": "int8"}, "Received: dtype='int8'"),
         ({"licence": "MIT"}, "Did you mean 'license'"),
         ({"source": {"file": "a.pth"}}, 'must have a "file" and a "sha256"'),
+        ({"litert": 2}, "or a number of `stages`"),
         ({"files": {}}, "'files' is written by the library"),
         ({"select": "single"}, "'select' is written by the library"),
     ],
