@@ -116,6 +116,18 @@ class ImageSet:
         entries = [*self.synthesized, *self.real_pairs, *self.frames]
         return list(dict.fromkeys(entry["kind"] for entry in entries))
 
+    def __len__(self):
+        """Number of pairs."""
+        return (
+            sum(sum(entry["sizes"].values()) for entry in self.synthesized)
+            + sum(
+                len(list((self.data / entry["blurry"]).iterdir()))
+                * entry.get("count", 1)
+                for entry in self.real_pairs
+            )
+            + sum(entry["count"] for entry in self.frames)
+        )
+
     def pairs(self, kind: str | None = None) -> Iterator[Pair]:
         """Yields the pairs, always the same ones.
 

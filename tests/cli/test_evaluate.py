@@ -151,3 +151,49 @@ def test_photos_are_blurred_without_a_recipe_too(tmp_path, monkeypatch, capfd):
     options = vars(cli._parser().parse_args(command))
     for name in ("max_path", "max_noise", "jpeg_quality"):
         assert options[name] == getattr(MotionBlur(), name)
+
+
+def test_named_set(tmp_path, capfd):
+    """Known answers: the input is 10 levels too dark, the two heads add 8 and -4."""
+    adding(8, -4, combine_heads=False, select=(0, 0)).save_to_preset(tmp_path / "two")
+    pixels = np.full((32, 32, 3), 100, "uint8")
+    pixels += np.arange(32, dtype="uint8")[:, None, None]
+    for folder, offset in (("blur", 0), ("sharp", 10), ("darker", -10)):
+        (tmp_path / folder).mkdir()
+        for name in ("1.png", "2.png"):
+            moved = (pixels.astype(int) + offset).astype("uint8")
+            Image.fromarray(moved).save(tmp_path / folder / name)
+    (tmp_path / "set.yaml").write_text(
+        "pairs:\n"
+        "- {kind: up, blurry: blur, sharp: sharp}\n"
+        f"- {{kind: down, blurry: blur, sharp: darker, chose: ['{tmp_path}/two']}}\n"
+    )
+
+    def command(*arguments):
+        preset = "--preset", tmp_path / "two"
+        arguments = "evaluate", *preset, "--set", tmp_path / "set.yaml", *arguments
+        return cli.main([str(argument) for argument in arguments])
+
+    output = tmp_path / "scores.json"
+    assert command("--data", tmp_path, "--output", output) == 0
+    table = capfd.readouterr().out
+    assert "down*" in table and "up " in table and "* Some of these" in table
+    kinds = json.loads(output.read_text())["kinds"]
+
+    def gain(left):
+        return 20 * np.log10(10 / left)
+
+    assert kinds["up"]["selected"] == pytest.approx(gain(2), abs=0.01)
+    assert kinds["up"]["overall"] == pytest.approx(gain(2), abs=0.01)
+    assert kinds["down"]["selected"] == pytest.approx(gain(18), abs=0.01)
+    assert kinds["down"]["single"] == pytest.approx(gain(6), abs=0.01)
+    assert [kinds[k]["selected_worse"] for k in ("up", "down", "all")] == [0, 2, 2]
+    assert [kinds[k]["marked"] for k in ("up", "down", "all")] == [False, True, True]
+    assert command("--data", tmp_path, "--output", tmp_path / "scores.csv") == 0
+    with open(tmp_path / "scores.csv", newline="") as file:
+        assert [row["kind"] for row in csv.DictReader(file)] == ["up", "down", "all"]
+    capfd.readouterr()
+    assert command("--data", tmp_path / "blur") == 2
+    assert "blur: No such file" in capfd.readouterr().err
+    assert command("--pairs", tmp_path / "blur", tmp_path / "sharp") == 2
+    assert "--set needs --data" in capfd.readouterr().err
