@@ -8,8 +8,16 @@ from keras_mhdeblur.convert import load_torch_state_dict
 from keras_mhdeblur.networks.nafnet.official_names import nafnet_entries
 
 
-def tiny(num_heads=3, **kwargs):
-    network = mhd.networks.NAFNet(4, (1, 1), 1, (1, 1), num_heads=num_heads)
+@pytest.fixture(
+    params=[True, pytest.param(False, marks=pytest.mark.slow)], ids=["eager", "graph"]
+)
+def eager(request):
+    """Whether steps run eagerly; a graph takes longer to make than a few steps."""
+    return request.param
+
+
+def tiny(num_heads=3, blocks=(), **kwargs):
+    network = mhd.networks.NAFNet(4, blocks, 1, blocks, num_heads=num_heads)
     return mhd.Deblurrer(network, **kwargs)
 
 
@@ -31,19 +39,19 @@ def weights_of(model):
 # Blur in the training step.
 
 
-def test_sharp_patches_need_a_synthesis_and_pairs_do_not():
+def test_sharp_patches_need_a_synthesis_and_pairs_do_not(eager):
     def halved(patches, seeds):
         sharp = keras.ops.cast(patches[:, 4:-4, 4:-4], "float32") / 255
         return 0.5 * sharp, sharp
 
     patches = np.full((4, 24, 24, 3), 255, "uint8")
     data = tf.data.Dataset.from_tensor_slices((patches, np.arange(4))).batch(2)
-    model = tiny(select="mean")
-    model.compile(keras.optimizers.SGD(0.0), mhd.losses.MSELoss())
+    model = tiny(blocks=(1,), select="mean")
+    model.compile(keras.optimizers.SGD(0.0), mhd.losses.MSELoss(), run_eagerly=eager)
     with pytest.raises(ValueError, match="need `synthesis` in `compile`"):
         model.fit(data, verbose=0)
     optimizer = keras.optimizers.SGD(0.0)
-    model.compile(optimizer, mhd.losses.MSELoss(), synthesis=halved)
+    model.compile(optimizer, mhd.losses.MSELoss(), synthesis=halved, run_eagerly=eager)
     black = np.zeros((2, 16, 16, 3), "float32")
     for sharp in (data, data.map(lambda *batch: (*halved(*batch), tf.ones([2])))):
         history = model.fit(sharp, validation_data=(black, black + 0.1), verbose=0)
@@ -102,12 +110,24 @@ def test_official_gradients(golden):
         )  # fmt: skip
 
 
-@pytest.mark.parametrize("variant", ["step1", "step1_clip", "step3", "step3_clip"])
-def test_official_training_steps(golden, variant):
+@pytest.mark.parametrize(
+    "variant, eager",
+    [
+        ("step1", True),
+        ("step1_clip", True),
+        ("step3", True),
+        ("step3_clip", False),
+        pytest.param("step1", False, marks=pytest.mark.slow),
+        pytest.param("step1_clip", False, marks=pytest.mark.slow),
+        pytest.param("step3", False, marks=pytest.mark.slow),
+    ],
+)
+def test_official_training_steps(golden, variant, eager):
     file = golden("train_step_nafnet_mhc_k4")
     info = file.config[variant]
     model = official_model(file)
-    model.compile(recipe_optimizer(file, info["clip_grad_norm"]))
+    optimizer = recipe_optimizer(file, info["clip_grad_norm"])
+    model.compile(optimizer, run_eagerly=eager)
     losses = [model.train_on_batch(file["x"], file["y"]) for _ in range(info["steps"])]
     np.testing.assert_allclose(losses[0], info["losses"][0], atol=1e-5)
     tolerance = 10 * info["params_f32_vs_f64_maxabs"]
@@ -134,10 +154,10 @@ def test_call_gives_hypotheses_and_in_training_heads():
 
 
 @pytest.mark.parametrize("num_heads, combine", [(3, True), (3, False), (1, True)])
-def test_fit_and_evaluate_agree_on_loss_and_metrics(num_heads, combine):
+def test_fit_and_evaluate_agree_on_loss_and_metrics(num_heads, combine, eager):
     model = tiny(num_heads, combine_heads=combine)
     x, y = pairs()
-    model.compile(keras.optimizers.SGD(0.0), metrics=all_metrics())
+    model.compile(keras.optimizers.SGD(0.0), metrics=all_metrics(), run_eagerly=eager)
     fitted = model.fit(x, y, batch_size=4, verbose=0, validation_data=(x, y)).history
     assert len([k for k in fitted if k.startswith("usage_")]) == model.num_hypotheses
     for key, (value,) in fitted.items():
@@ -154,16 +174,20 @@ def test_fit_improves():
     model = tiny()
     x, y = pairs()
     model.compile(mhd.training.TorchAdamW(1e-2, global_clipnorm=0.01))
-    losses = model.fit(x, y, batch_size=4, epochs=15, verbose=0).history["loss"]
+    losses = model.fit(x, y, batch_size=4, epochs=40, verbose=0).history["loss"]
     assert losses[-1] < losses[0] - 3
 
 
-def test_sample_weight():
+def test_sample_weight(eager):
     x, y = pairs(4)
     weighted, doubled = tiny(), tiny()
     doubled.set_weights(weighted.get_weights())
     for model in (weighted, doubled):
-        model.compile(keras.optimizers.SGD(1e-4), metrics=[mhd.metrics.PSNRMean()])
+        model.compile(
+            keras.optimizers.SGD(1e-4),
+            metrics=[mhd.metrics.PSNRMean()],
+            run_eagerly=eager,
+        )
     weight = np.array([2.0, 1, 1, 0], "float32")
     weighted.train_on_batch(x, y, sample_weight=weight)
     order = [0, 0, 1, 2]
@@ -173,10 +197,10 @@ def test_sample_weight():
 
 
 @pytest.mark.parametrize("loss", ["mse", "mae", mhd.losses.CharbonnierLoss()])
-def test_other_losses(loss):
+def test_other_losses(loss, eager):
     model = tiny()
     x, y = pairs(4)
-    model.compile("adam", loss=loss)
+    model.compile("adam", loss=loss, run_eagerly=eager)
     value = model.evaluate(x, y, verbose=0)
     difference = np.array(model(x)) - y[:, None]
     if loss == "mse":
@@ -186,11 +210,11 @@ def test_other_losses(loss):
     np.testing.assert_allclose(value, expected.min(axis=1).mean(), rtol=2e-3)
 
 
-def test_relaxed_loss_is_the_same_in_evaluation():
+def test_relaxed_loss_is_the_same_in_evaluation(eager):
     model = tiny()
     x, y = pairs(4)
     loss = mhd.losses.HypothesisLoss("mse", relaxation=0.3)
-    model.compile(keras.optimizers.SGD(0.0), loss=loss)
+    model.compile(keras.optimizers.SGD(0.0), loss=loss, run_eagerly=eager)
     fitted = model.fit(x, y, verbose=0).history["loss"][0]
     np.testing.assert_allclose(model.evaluate(x, y, verbose=0), fitted, rtol=1e-5)
 
@@ -211,7 +235,10 @@ def test_loss_that_combines_otherwise_than_the_model():
         tiny().compile(loss=mhd.losses.HypothesisLoss("mse", combine=False))
 
 
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize(
+    "policy",
+    [pytest.param("mixed_bfloat16", marks=pytest.mark.slow), "mixed_float16"],
+)
 def test_mixed_precision(policy):
     keras.config.set_dtype_policy(policy)
     try:
@@ -219,13 +246,10 @@ def test_mixed_precision(policy):
     finally:
         keras.config.set_dtype_policy("float32")
     x, y = pairs(4)
-    model.compile(mhd.training.TorchAdamW(1e-2, global_clipnorm=0.01))
+    optimizer = mhd.training.TorchAdamW(1e-2, global_clipnorm=0.01)
     if policy == "mixed_float16":
-        model.compile(
-            keras.optimizers.LossScaleOptimizer(
-                mhd.training.TorchAdamW(1e-2, global_clipnorm=0.01)
-            )
-        )
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    model.compile(optimizer)
     losses = model.fit(x, y, epochs=10, verbose=0).history["loss"]
     assert losses[-1] < losses[0] - 1
     assert model.predict(x, verbose=0).dtype == "float32"
@@ -256,18 +280,20 @@ def test_loss_under_a_global_mixed_policy():
     np.testing.assert_array_equal(found, expected)
 
 
-def test_loss_scaling_does_not_change_the_clipped_step():
+def test_loss_scaling_does_not_change_the_clipped_step(eager):
     x, y = pairs(4)
     plain, scaled, fixed = tiny(), tiny(), tiny()
     sgd = keras.optimizers.SGD(1.0, global_clipnorm=0.01)
-    plain.compile(sgd)
+    plain.compile(sgd, run_eagerly=eager)
     scaled.compile(
         keras.optimizers.LossScaleOptimizer(
             keras.optimizers.SGD(1.0, global_clipnorm=0.01), initial_scale=1024.0
-        )
+        ),
+        run_eagerly=eager,
     )
     fixed.compile(
-        keras.optimizers.SGD(1.0, global_clipnorm=0.01, loss_scale_factor=1024.0)
+        keras.optimizers.SGD(1.0, global_clipnorm=0.01, loss_scale_factor=1024.0),
+        run_eagerly=eager,
     )
     before = weights_of(plain)
     for model in (plain, scaled, fixed):
@@ -281,7 +307,7 @@ def test_loss_scaling_does_not_change_the_clipped_step():
     assert sgd.global_clipnorm == 0.01
 
 
-def test_weights_that_the_loss_does_not_reach():
+def test_weights_that_the_loss_does_not_reach(eager):
     class Network(keras.Model):
         num_heads = 1
 
@@ -295,13 +321,14 @@ def test_weights_that_the_loss_does_not_reach():
     network = Network()
     network.build()
     model = mhd.Deblurrer(network)
-    model.compile(keras.optimizers.SGD(1.0, global_clipnorm=0.01))
+    model.compile(keras.optimizers.SGD(1.0, global_clipnorm=0.01), run_eagerly=eager)
     x, _ = pairs(4)
     model.train_on_batch(x, x / 2)
     np.testing.assert_allclose(network.gain, 0.99, rtol=1e-5)
     np.testing.assert_array_equal(network.unused, np.ones(3))
 
 
+@pytest.mark.slow
 def test_jit_compile():
     model = tiny(2)
     x, y = pairs(4)
@@ -311,10 +338,10 @@ def test_jit_compile():
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_non_finite_step_leaves_the_weights(value):
+def test_non_finite_step_leaves_the_weights(value, eager):
     model = tiny()
     x, y = pairs(2)
-    model.compile(mhd.training.TorchAdamW(1e-2))
+    model.compile(mhd.training.TorchAdamW(1e-2), run_eagerly=eager)
     before = weights_of(model)
     x[0, 0, 0, 0] = value
     model.train_on_batch(x, y)
@@ -322,10 +349,14 @@ def test_non_finite_step_leaves_the_weights(value):
         np.testing.assert_array_equal(a, b)
 
 
-def test_save_and_load_goes_on_training(tmp_path):
+def test_save_and_load_goes_on_training(tmp_path, eager):
     model = tiny(select=(1, 0), best_pair=(2, 1), tlc_train_size=16)
     x, y = pairs(4)
-    model.compile(mhd.training.TorchAdamW(1e-2), metrics=[mhd.metrics.PSNROverall()])
+    model.compile(
+        mhd.training.TorchAdamW(1e-2),
+        metrics=[mhd.metrics.PSNROverall()],
+        run_eagerly=eager,
+    )
     model.fit(x, y, verbose=0)
     model.save(tmp_path / "model.keras")
     copy = keras.saving.load_model(tmp_path / "model.keras")
@@ -356,10 +387,10 @@ def test_wrong_arguments(wrong):
         tiny(**wrong)
 
 
-def test_callbacks(tmp_path):
+def test_callbacks(tmp_path, eager):
     x, y = pairs(4)
     model = tiny()
-    model.compile(mhd.training.TorchAdamW(1e-2, use_ema=True))
+    model.compile(mhd.training.TorchAdamW(1e-2, use_ema=True), run_eagerly=eager)
     best = tmp_path / "best.keras"
     callbacks = [
         keras.callbacks.ModelCheckpoint(best, monitor="val_loss", save_best_only=True),
@@ -402,9 +433,35 @@ def shift_dataset(probability, count=1600, seed=0):
     return bars, np.where(go_left[:, None, None, None], left, right), left, right
 
 
-@pytest.mark.parametrize(
-    "probability", [0.7, pytest.param(0.4, marks=pytest.mark.slow)]
-)
+def test_biases_find_both_labels_and_a_single_one_their_mean():
+    """The least network there is: heads without kernel, of images without content."""
+
+    def trained(num_heads):
+        image = keras.Input((1, 1, 1))
+        heads = mhd.layers.MultiHeadOutput(num_heads, 1, 1, name="heads")
+        network = keras.Model(image, heads(image, image))
+        network.num_heads = num_heads
+        heads.conv.bias.assign([-0.1, 0.1][:num_heads])
+        model = mhd.Deblurrer(network, combine_heads=False)
+        loss = mhd.losses.HypothesisLoss("mse", combine=False)
+        metrics = [mhd.metrics.HypothesisUsage()]
+        model.compile(keras.optimizers.SGD(0.5), loss=loss, metrics=metrics)
+        model.fit(
+            0 * labels, labels, batch_size=10, epochs=20, shuffle=False, verbose=0
+        )
+        usage = model.evaluate(0 * labels, labels, verbose=0, return_dict=True)
+        return heads.conv.bias.numpy(), [usage[f"usage_{k}"] for k in range(num_heads)]
+
+    labels = np.array([3.0] * 7 + [-1.0] * 3, "float32").reshape(-1, 1, 1, 1)
+    biases, usage = trained(2)
+    np.testing.assert_allclose(biases, [-1, 3], atol=1e-3)
+    np.testing.assert_allclose(usage, [0.3, 0.7], atol=1e-6)
+    biases, usage = trained(1)
+    np.testing.assert_allclose(biases, [0.7 * 3 - 0.3], atol=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("probability", [0.7, 0.4])
 def test_two_heads_find_both_labels_and_one_finds_their_mean(probability):
     x, y, left, right = shift_dataset(probability)
 

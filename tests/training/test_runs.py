@@ -20,6 +20,9 @@ TINY = yaml.safe_load(
     (Path(__file__).parents[1] / "resources" / "tiny_recipe.yaml").read_text()
 )
 
+# Graphs of a small network are made sooner.
+TINY["network"] |= {"encoder_blocks": [0], "decoder_blocks": [0]}
+
 QUIET = {"verbose": 0, "panel_every": 0}
 
 
@@ -142,6 +145,7 @@ def test_a_finished_training_is_not_trained_further(tmp_path, photos):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_steps_that_loss_scaling_skips_are_not_made_up_for(tmp_path, photos):
     recipe = {**TINY, "dtype_policy": "mixed_float16"}
     first = runs.train(recipe, tmp_path, photos, **QUIET)
@@ -151,6 +155,7 @@ def test_steps_that_loss_scaling_skips_are_not_made_up_for(tmp_path, photos):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_stages_alike_are_one_stage(tmp_path, photos):
     stage = {"steps": 2, "patch_size": 16, "batch_size": 2}
     one = runs.train(TINY, tmp_path / "one", photos, **QUIET)
@@ -160,6 +165,7 @@ def test_stages_alike_are_one_stage(tmp_path, photos):
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_steps_are_rounded_up_to_whole_epochs(tmp_path, photos):
     recipe = {**TINY, "steps": 3}
     model = runs.train(recipe, tmp_path, photos, **QUIET)
@@ -318,6 +324,7 @@ def test_many_of_them_end_the_training(tmp_path, photos, monkeypatch):
     assert int(kept.optimizer.iterations) == 30
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("on_device", [False, True])
 def test_two_replicas_train_what_one_device_trains(tmp_path, photos, on_device):
     strategy = make_strategy("mirrored")
