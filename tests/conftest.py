@@ -31,6 +31,22 @@ gc.set_threshold(50_000)
 keras.utils.set_random_seed(0)  # Networks among the parameters of tests.
 
 
+def pytest_configure(config):
+    config.addinivalue_line(
+        "markers", "quick_kinds(*names): with other networks it is a longer check"
+    )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Tests with networks that are not named by `quick_kinds` become slow."""
+    for item in items:
+        for mark in item.iter_markers("quick_kinds"):
+            assert set(mark.args) <= {kind.cls.__name__ for kind in KINDS}
+            if item.callspec.params["kind"].cls.__name__ not in mark.args:
+                item.add_marker(pytest.mark.slow)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup():
     """What fixtures of modules draw does not depend on the tests before."""
@@ -256,7 +272,7 @@ def without_guard(monkeypatch):
 @pytest.fixture(scope="session")
 def tlc_deblurrer():
     """Three heads, TLC, and weights with which every layer is seen in the output."""
-    network = networks.NAFNet(4, (1,), 1, (1,), num_heads=3)
+    network = networks.NAFNet(4, (0,), 1, (0,), num_heads=3)
     for index, weight in enumerate(network.weights):
         weight.assign(0.35 * keras.random.normal(weight.shape, seed=index))
     # Images in the middle of the range are restored without clipping.

@@ -67,6 +67,7 @@ COVERING = {
 }
 
 
+@pytest.mark.quick_kinds("HINet", "XYDeblur")
 def test_network(kind, images, tmp_path):
     format, tlc_train_size, size = COVERING[kind.cls.__name__]
     network = kind.small()
@@ -83,7 +84,7 @@ def test_adaptive_mean(model, adaptive, format, images, tmp_path):
 
 def test_adaptive_mean_in_float16(adaptive, images, tmp_path):
     """A head that is the photo changes nothing, and float16 has no FLOOR."""
-    network = NAFNet(4, (1,), 1, (1,), num_heads=2)
+    network = NAFNet(4, (0,), 1, (0,), num_heads=2)
     for index, weight in enumerate(network.get_layer("heads").weights):
         values = 1e-3 * np.array(keras.random.normal(weight.shape, seed=index))
         values[..., 3:] = 0
@@ -97,10 +98,12 @@ def test_adaptive_mean_in_float16(adaptive, images, tmp_path):
     np.testing.assert_allclose(found, expected, atol=0.01 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_weights_may_be_an_array(model, images, tmp_path):
     assert check(model, "onnx", images, tmp_path, np.full(6, 1 / 6)) == {"image"}
 
 
+@pytest.mark.slow
 def test_windows_of_local_attention_in_onnx(images, tmp_path):
     """Their number is a quotient rounded up, without the negative numbers of Python."""
     network = Restormer(4, (1,), 0, (1,), num_heads=1)
@@ -173,7 +176,7 @@ def test_litert_file(model, images, tmp_path):
 @pytest.fixture(scope="module")
 def wide():
     """Wide enough that LiteRT's converter finds it worth quantizing."""
-    network = NAFNet(32, (1,), 1, (1,), num_heads=2)
+    network = NAFNet(32, (0,), 1, (0,), num_heads=2)
     for index, weight in enumerate(network.weights):
         weight.assign(0.1 * keras.random.normal(weight.shape, seed=index))
     return Deblurrer(network)

@@ -21,7 +21,7 @@ COEFFICIENTS = np.random.default_rng(2).normal(0, 0.3, (3, 10)).tolist()
 
 def tiny_model(**kwargs):
     network = NAFNet(
-        4, encoder_blocks=(1,), middle_blocks=1, decoder_blocks=(1,), num_heads=3
+        4, encoder_blocks=(0,), middle_blocks=1, decoder_blocks=(0,), num_heads=3
     )
     rng = np.random.default_rng(0)
     for weight in network.weights:
@@ -124,7 +124,12 @@ def test_a_preset_without_a_file_has_one_after_the_first_use(tmp_path, image):
 
 @pytest.mark.parametrize(
     "suffix, content",
-    [(".tflite", b""), (".tflite", b"cut short"), (".json", b"{}"), (".json", None)],
+    [
+        (".tflite", b""),
+        pytest.param(".tflite", b"cut short", marks=pytest.mark.slow),
+        (".json", b"{}"),
+        pytest.param(".json", None, marks=pytest.mark.slow),
+    ],
 )
 def test_a_damaged_file_in_the_cache_is_made_anew(suffix, content, tmp_path, image):
     model = tiny_model(tlc_train_size=24)  # which no other test has exported

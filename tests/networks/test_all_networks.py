@@ -57,6 +57,7 @@ def test_official_output(official, stages, name):
         np.testing.assert_allclose(stack, expected, rtol=0, atol=tolerance)
 
 
+@pytest.mark.quick_kinds("NAFNet", "HINet", "Restormer", "XYDeblur")
 def test_graph_of_known_size_equals_eager_calls(network, images, stages):
     image = images(2, 9, 14)
     fixed = keras.Input(batch_shape=image.shape)
@@ -67,7 +68,9 @@ def test_graph_of_known_size_equals_eager_calls(network, images, stages):
         np.testing.assert_allclose(stack, right, atol=1e-5)
 
 
-@pytest.mark.parametrize("size", [(1, 1), (2, 5), (21, 14)])
+@pytest.mark.parametrize(
+    "size", [(1, 1), pytest.param((2, 5), marks=pytest.mark.slow), (21, 14)]
+)
 def test_any_size_is_padded(kind, network, images, stages, size):
     image = padded = images(1, *size)
     # An odd size becomes even first where both sides are padded.
@@ -82,6 +85,7 @@ def test_any_size_is_padded(kind, network, images, stages, size):
         np.testing.assert_allclose(stack, expected, atol=1e-5)
 
 
+@pytest.mark.quick_kinds("NAFNet", "HINet", "Restormer", "XYDeblur")
 def test_images_of_a_batch_do_not_mix(network, images, stages):
     batch = images(3, 16, 24)
     for stack, single in zip(stages(network(batch)), stages(network(batch[1:2]))):
@@ -130,6 +134,7 @@ def test_folded_heads_are_the_weighted_mean_of_the_final_stage(network, images, 
         network.with_folded_heads(2 * weights)
 
 
+@pytest.mark.quick_kinds("NAFNet", "HINet", "Restormer", "XYDeblur")
 def test_saved_network_has_the_same_config_and_output(kind, images, stages, tmp_path):
     changes = {**kind.others, "image_channels": 1, "name": "deblur"}
     if kind.has_statistics:
@@ -163,6 +168,7 @@ def test_wrong_arguments(kind):
             kind.cls(**kind.arguments, tlc_train_size=wrong)
 
 
+@pytest.mark.quick_kinds("NAFNet", "HINet", "Restormer", "XYDeblur")
 def test_sizes_of_numpy_are_numbers(kind):
     if kind.has_statistics:
         size = np.int64(16)
@@ -171,6 +177,7 @@ def test_sizes_of_numpy_are_numbers(kind):
             assert repr(local.tlc_train_size) == repr(number)
 
 
+@pytest.mark.quick_kinds("NAFNet", "HINet", "Restormer", "XYDeblur")
 def test_local_statistics_leave_frozen_layers_frozen(kind):
     network = kind.small()
     network.head_layer.trainable = False
@@ -180,8 +187,13 @@ def test_local_statistics_leave_frozen_layers_frozen(kind):
     assert count < len(network.weights)
 
 
+@pytest.mark.quick_kinds("NAFNet", "HINet", "Restormer", "XYDeblur")
 @pytest.mark.parametrize(
-    "policy, bound", [("mixed_bfloat16", 0.1), ("mixed_float16", 0.0125)]
+    "policy, bound",
+    [
+        pytest.param("mixed_bfloat16", 0.1, marks=pytest.mark.slow),
+        ("mixed_float16", 0.0125),
+    ],
 )
 def test_mixed_precision_keeps_the_image(
     kind, network, local, images, stages, policy, bound
@@ -261,6 +273,7 @@ def sizes_of_tensors(interpreter):
     }
 
 
+@pytest.mark.quick_kinds("NAFNet", "HINet", "Restormer", "XYDeblur")
 def test_training_step_moves_all_weights(kind, images):
     model = Deblurrer(kind.small(**kind.others, num_heads=3))
     network = model.network

@@ -1,4 +1,5 @@
 import importlib.util
+import shutil
 from pathlib import Path
 
 import keras
@@ -17,7 +18,7 @@ def _load(name):
     return module
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_model():
     """Builds a small Deblurrer with reproducible random weights."""
 
@@ -25,9 +26,9 @@ def make_model():
         keras.utils.set_random_seed(seed)
         network = keras_mhdeblur.networks.NAFNet(
             width=width,
-            encoder_blocks=(1,),
+            encoder_blocks=(0,),
             middle_blocks=1,
-            decoder_blocks=(1,),
+            decoder_blocks=(0,),
             num_heads=num_heads,
             name="network",
         )
@@ -41,11 +42,17 @@ def make_model():
     return make
 
 
+@pytest.fixture(scope="session")
+def saved(make_model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("saved") / "small"
+    make_model().save_to_preset(folder)
+    return folder
+
+
 @pytest.fixture
-def preset(tmp_path, make_model):
-    """The folder of a small preset."""
-    make_model().save_to_preset(tmp_path / "small")
-    return tmp_path / "small"
+def preset(saved, tmp_path):
+    """The folder of a small preset, which the test may change."""
+    return shutil.copytree(saved, tmp_path / "small")
 
 
 @pytest.fixture
