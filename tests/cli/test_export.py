@@ -66,6 +66,7 @@ def test_check(preset, tmp_path, monkeypatch):
     assert run(*command) == 0
 
 
+@pytest.mark.slow
 def test_representative_photos(preset, photos, tmp_path, capfd):
     path = tmp_path / "m.tflite"
     command = [preset, "--format", "litert", "-o", path, "--weights", "full_int8"]

@@ -21,7 +21,7 @@ from keras_mhdeblur.photos import Photo, read_image, write_image
 def preset(tmp_path_factory):
     """A preset whose heads add 0 and 0.2 to the input."""
     network = NAFNet(
-        width=4, encoder_blocks=(1,), middle_blocks=1, decoder_blocks=(1,), num_heads=2
+        width=4, encoder_blocks=(0,), middle_blocks=1, decoder_blocks=(0,), num_heads=2
     )
     kernel, bias = network.get_layer("heads").weights
     kernel.assign(0 * kernel)
@@ -478,8 +478,9 @@ def test_import_noise_is_hidden_unless_the_import_fails(capfd):
 
 RECIPE = """
 seed: 1
-network: {name: NAFNet, width: 4, encoder_blocks: [1], decoder_blocks: [1]}
-data: {name: synthesized_folder, patch_size: 16, batch_size: 2, max_path: 2.0}
+network: {name: NAFNet, width: 4, encoder_blocks: [0], decoder_blocks: [0]}
+data: {name: synthesized_folder, patch_size: 16, batch_size: 2, max_path: 2.0,
+  num_frames: 4}
 optimizer: {name: TorchAdamW, use_ema: true}
 learning_rate: {peak: 0.001}
 steps: 4
@@ -505,6 +506,7 @@ def sharp_photos(tmp_path):
     return folder
 
 
+@pytest.mark.slow
 def test_train_then_restore_and_evaluate(recipe, sharp_photos, photos, tmp_path, capfd):
     output = tmp_path / "run"
     assert run("train", recipe, "--data", sharp_photos, "--output", output) == 0

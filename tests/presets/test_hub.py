@@ -146,6 +146,7 @@ def test_malformed_uri(uri):
         parse_uri(uri)
 
 
+@pytest.mark.slow
 def test_keras_opens_it(hub, preset, tmp_path, make_model):
     upload_preset(URI, preset)
     # The Hub's client reads HF_ENDPOINT when it is imported: a new interpreter.

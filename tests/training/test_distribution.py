@@ -60,8 +60,15 @@ def assert_equal_logs(found, expected):
     "optimizer, samples, weighted",
     [
         (lambda: keras.optimizers.SGD(1.0, global_clipnorm=0.01), 8, True),
-        (lambda: keras.optimizers.SGD(0.01), 7, False),
-        (lambda: mhd.training.TorchAdamW(1e-3, 1e-3, global_clipnorm=0.01), 7, True),
+        pytest.param(
+            lambda: keras.optimizers.SGD(0.01), 7, False, marks=pytest.mark.slow
+        ),
+        pytest.param(
+            lambda: mhd.training.TorchAdamW(1e-3, 1e-3, global_clipnorm=0.01),
+            7,
+            True,
+            marks=pytest.mark.slow,
+        ),
         (lambda: mhd.training.TorchAdamW(1e-3, use_ema=True), 5, False),
     ],
     ids=["sgd_clip", "sgd_ragged", "adamw_clip_ragged", "adamw_ema_empty_replica"],
@@ -96,7 +103,7 @@ def test_two_replicas_equal_one_device(
     assert sorted(map(np.sum, two_counts[-2:])) == [samples, samples]
 
 
-@pytest.mark.parametrize("bad", [0, 3])
+@pytest.mark.parametrize("bad", [pytest.param(0, marks=pytest.mark.slow), 3])
 def test_a_step_that_overflows_on_one_replica_is_skipped(strategy, make_model, bad):
     x, y = blurry_and_sharp(4)
     y[bad] = np.nan

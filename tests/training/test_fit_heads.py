@@ -74,8 +74,15 @@ def test_finds_the_heads_that_made_the_labels(combine, pairs, hold_first):
     assert squared_errors(hypotheses, labels).min(axis=1).max() < 1e-9
 
 
-@pytest.mark.parametrize("mean_weight", [0, 0.5])
-@pytest.mark.parametrize("combine", [False, True])
+@pytest.mark.parametrize(
+    "combine, mean_weight",
+    [
+        pytest.param(False, 0, marks=pytest.mark.slow),
+        (False, 0.5),
+        pytest.param(True, 0, marks=pytest.mark.slow),
+        (True, 0.5),
+    ],
+)
 def test_the_objective_never_rises(combine, mean_weight):
     model = toy()
     statistics = head_statistics(model, [noisy(40)])
@@ -95,8 +102,15 @@ def test_the_objective_never_rises(combine, mean_weight):
     assert sizes[0] > sizes[1] > sizes[2] > 0
 
 
-@pytest.mark.parametrize("mean_weight", [0, 0.5])
-@pytest.mark.parametrize("hold_first", [False, True])
+@pytest.mark.parametrize(
+    "hold_first, mean_weight",
+    [
+        pytest.param(False, 0, marks=pytest.mark.slow),
+        (False, 0.5),
+        (True, 0),
+        pytest.param(True, 0.5, marks=pytest.mark.slow),
+    ],
+)
 def test_the_gradient_of_the_training_loss_vanishes(mean_weight, hold_first):
     model, (blurry, sharp) = toy(), noisy()
     statistics = head_statistics(model, [(blurry, sharp)])
@@ -144,6 +158,7 @@ def test_the_first_head_is_held():
     assert np.abs(found[:, 1:] - expected[:, None]).max(axis=(0, 2, 3, 4)).min() > 0.01
 
 
+@pytest.mark.quick_kinds("NAFNet", "HINet", "Restormer", "XYDeblur")
 def test_copies_with_several_heads_make_the_same_images(kind):
     network, image = kind.small(num_heads=1), images(2, 9, 14)
     copy = network.with_num_heads(3)
@@ -160,6 +175,7 @@ def test_copies_with_several_heads_make_the_same_images(kind):
         np.testing.assert_array_equal(weight, expected)
 
 
+@pytest.mark.quick_kinds("NAFNet", "HINet", "Restormer", "XYDeblur")
 def test_copies_with_as_many_heads(kind):
     network = kind.small()
     copy = network.with_num_heads(2)
@@ -181,6 +197,7 @@ def family(kind):
     return model, blurry, sharp, head_statistics(model, data)
 
 
+@pytest.mark.quick_kinds("NAFNet", "XYDeblur")
 def test_statistics_tell_the_errors_of_the_network(family):
     model, blurry, sharp, statistics = family
     found = statistics.evaluate(model)
@@ -200,6 +217,7 @@ def test_statistics_tell_the_errors_of_the_network(family):
     np.testing.assert_allclose(found.mean, squared_errors(mean, sharp)[:, 0], rtol=1e-4)
 
 
+@pytest.mark.quick_kinds("NAFNet", "XYDeblur")
 def test_fits_every_network(family):
     model, blurry, sharp, statistics = family
     fitted = fit_heads(model, statistics, 2, ridge=0.01, mean_weight=0.1)
