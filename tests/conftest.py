@@ -277,5 +277,5 @@ def tlc_deblurrer():
         weight.assign(0.35 * keras.random.normal(weight.shape, seed=index))
     # Images in the middle of the range are restored without clipping.
     for weight in network.get_layer("heads").weights:
-        weight.assign(0.1 * weight)
+        weight.assign(0.05 * weight)
     return Deblurrer(network, tlc_train_size=8)

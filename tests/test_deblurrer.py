@@ -235,10 +235,8 @@ def test_loss_that_combines_otherwise_than_the_model():
         tiny().compile(loss=mhd.losses.HypothesisLoss("mse", combine=False))
 
 
-@pytest.mark.parametrize(
-    "policy",
-    [pytest.param("mixed_bfloat16", marks=pytest.mark.slow), "mixed_float16"],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision(policy):
     keras.config.set_dtype_policy(policy)
     try:

@@ -301,7 +301,14 @@ def test_perfect_stacks_at_lower_resolution():
     np.testing.assert_allclose(loss(label, stacks), 0, atol=1e-7)
 
 
-@pytest.mark.parametrize("known", [(None, None), (16, None), (16, 24)])
+@pytest.mark.parametrize(
+    "known",
+    [
+        (None, None),
+        pytest.param((16, None), marks=pytest.mark.slow),
+        pytest.param((16, 24), marks=pytest.mark.slow),
+    ],
+)
 def test_scales_of_unknown_size(known):
     label, stacks = scales()
     loss = losses.HypothesisLoss(MAXIM)

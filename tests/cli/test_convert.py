@@ -62,6 +62,7 @@ def test_command(golden, official_file, tmp_path, capfd):
     assert_official(golden, from_preset(output), "nafnet_mhc_k4")
 
 
+@pytest.mark.slow
 def test_command_with_settings(golden, official_file, tmp_path, capfd):
     settings = ("--set", "combine_heads=false", "--architecture", "nafnet")
     path = official_file("nafnet_mh_k3")
@@ -76,6 +77,7 @@ def test_command_with_settings(golden, official_file, tmp_path, capfd):
     assert_official(golden, from_preset(output), "nafnet_mh_k3")
 
 
+@pytest.mark.slow
 def test_setting_in_scientific_notation(official_file, tmp_path):
     path = official_file("hinet_mhc_k4")
     assert run("convert", path, "-o", tmp_path / "p", "--set", "relu_slope=1e-1") == 0

@@ -18,13 +18,14 @@ from keras_mhdeblur.training import recipes
 
 def adding(*offsets, **options):
     """A model whose heads add these offsets, in grey levels, to the input."""
-    network = NAFNet(4, (1,), 1, (1,), num_heads=len(offsets))
+    network = NAFNet(4, (0,), 1, (0,), num_heads=len(offsets))
     kernel, bias = network.get_layer("heads").weights
     kernel.assign(0 * kernel)
     bias.assign(keras.ops.convert_to_tensor(np.repeat(offsets, 3) / 255))
     return Deblurrer(network, **options)
 
 
+@pytest.mark.slow
 def test_rows_of_the_command_average_to_its_scores(tmp_path, capfd):
     for name, heads in (("two", (8, -4)), ("one", (6,))):
         adding(*heads).save_to_preset(tmp_path / name)
@@ -94,6 +95,7 @@ def test_photos_need_a_recipe_that_blurs_them(data, tmp_path, capfd):
     assert f"Received: data.name='{data.split(',')[0]}'" in line
 
 
+@pytest.mark.slow
 def test_photos_are_blurred_by_the_recipe_of_a_preset_on_the_hub(
     tmp_path, monkeypatch, capfd
 ):

@@ -38,6 +38,7 @@ def test_dry_run_shows_all_and_sends_nothing(hub, preset, capfd):
     assert hub.requests == [] and err == ""
 
 
+@pytest.mark.slow
 def test_publish_then_restore(hub, preset, tmp_path, capfd):
     assert run(preset, "hf://me/tiny", "--revision", "v1", "--private") == 0
     assert hub.repos["me/tiny"]["private"]

@@ -356,7 +356,11 @@ def test_misfit(tiny_maxim):
         np.testing.assert_array_equal(weight.numpy(), value)
 
 
-@pytest.mark.parametrize("part", ["stage_0_global_block_", f"encoder_block_0/{GMLP}"])
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "part",
+    ["stage_0_global_block_", f"encoder_block_0/{GMLP}"],
+)
 def test_many_names_make_no_large_network(tiny_maxim, tmp_path, part):
     state = dict(tiny_maxim[1])
     prefix = part if part.startswith("stage") else f"stage_0_{part}"
@@ -366,6 +370,7 @@ def test_many_names_make_no_large_network(tiny_maxim, tmp_path, part):
         from_checkpoint(path)
 
 
+@pytest.mark.slow
 def test_command(tiny_maxim, tmp_path, capfd):
     path = write(tmp_path / "a.npz", under("opt/target/", tiny_maxim[1]))
     state = len(tiny_maxim[1])

@@ -537,6 +537,7 @@ def test_network(tiny_maxim, tmp_path):
     np.testing.assert_array_equal(result, network(x))
 
 
+@pytest.mark.slow
 def test_command(tiny_maxim, tmp_path, capfd):
     network, state = tiny_maxim
     folder = write_package(tmp_path / "package", graph_of(state))
@@ -576,8 +577,20 @@ def test_command(tiny_maxim, tmp_path, capfd):
     ("name", "arguments", "purpose", "license"),
     [
         ("@upscalerjs/maxim-denoising", (), "denoising", "Apache-2.0"),
-        ("@upscalerjs/maxim-denoising", ("--license", "MIT"), "denoising", "MIT"),
-        ("@other/maxim-denoising", (), "an unknown task", None),
+        pytest.param(
+            "@upscalerjs/maxim-denoising",
+            ("--license", "MIT"),
+            "denoising",
+            "MIT",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "@other/maxim-denoising",
+            (),
+            "an unknown task",
+            None,
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_other_packages(

@@ -386,7 +386,7 @@ def test_list_images_is_sorted_and_looks_below(tmp_path):
 def test_synthesized_labels_are_pieces_of_the_photos(tmp_path):
     for k in range(3):
         save(tmp_path / f"{k}.png", coordinates(k, 60, 60))
-    blur = MotionBlur(6.0, jpeg_quality=(50, 90))
+    blur = MotionBlur(6.0, num_frames=4, jpeg_quality=(50, 90))
     dataset = synthesized_folder(tmp_path, small(batch_size=4), blur)
     found = list(dataset)
     assert len(found) == 3 * 8 // 4
@@ -430,7 +430,7 @@ def test_synthesized_stream_goes_on_where_it_stopped(tmp_path):
 
     def stream(start, count):
         patches = small(crops_per_image=1, stream_from=start)
-        dataset = synthesized_folder(tmp_path, patches, MotionBlur(6.0))
+        dataset = synthesized_folder(tmp_path, patches, MotionBlur(6.0, num_frames=4))
         return list(dataset.take(count).as_numpy_iterator())
 
     for expected, found in zip(stream(0, 5)[2:], stream(2, 3), strict=True):

@@ -451,6 +451,7 @@ def test_a_sample_does_not_depend_on_its_batch():
             np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="tf.data")
 def test_inside_a_dataset():
     import tensorflow as tf

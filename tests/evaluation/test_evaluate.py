@@ -11,7 +11,7 @@ LEVELS = 1 / 255
 
 def adding(*offsets, **options):
     """A model whose heads add these offsets, in grey levels, to the input."""
-    network = NAFNet(4, (1,), 1, (1,), num_heads=len(offsets))
+    network = NAFNet(4, (0,), 1, (0,), num_heads=len(offsets))
     kernel, bias = network.get_layer("heads").weights
     kernel.assign(0 * kernel)
     bias.assign(keras.ops.convert_to_tensor(np.repeat(offsets, 3) * LEVELS))
@@ -215,7 +215,7 @@ def test_reflected_padding_is_seen_by_the_network_and_cut_off():
 
 
 def test_local_statistics_of_the_protocol():
-    network = NAFNet(4, (1,), 1, (1,), num_heads=1)
+    network = NAFNet(4, (0,), 1, (0,), num_heads=1)
     rng = np.random.default_rng(0)
     for weight in network.weights:
         weight.assign(rng.normal(0, 0.3, weight.shape))
@@ -274,6 +274,7 @@ def test_realblur_is_scored_aligned_with_its_labels():
     assert plain < 25 < 35 < aligned["psnr"] and aligned["ssim"] > 0.98
 
 
+@pytest.mark.quick_kinds("NAFNet", "HINet", "Restormer", "XYDeblur")
 def test_the_papers_protocol_of_each_family(kind):
     """And none where the paper has no results of a network."""
     model = Deblurrer(kind.small())
@@ -309,6 +310,7 @@ def test_rounding_and_border():
     assert rounded["mean"]["psnr"] == 100
 
 
+@pytest.mark.slow
 def test_baseline_is_scored_as_by_itself():
     rng = np.random.default_rng(0)
     sharp = rng.uniform(0.3, 0.7, (3, 16, 16, 3)).astype("float32")

@@ -142,6 +142,7 @@ def test_usage_draws_the_share_of_every_hypothesis():
     assert len([a for a in figures.usage(results * 3).axes if a.get_visible()]) == 6
 
 
+@pytest.mark.slow
 def test_commands_write_pictures(preset, photos, tmp_path, capfd):
     picture = tmp_path / "heatmap.png"
     common = "--preset", preset, "--output"

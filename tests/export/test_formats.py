@@ -76,7 +76,10 @@ def test_network(kind, images, tmp_path):
     assert names == {"image", "hypotheses", "uncertainty"}
 
 
-@pytest.mark.parametrize("format", ["onnx", "openvino"])  # LiteRT: tests/networks
+# LiteRT: tests/networks
+@pytest.mark.parametrize(
+    "format", [pytest.param("onnx", marks=pytest.mark.slow), "openvino"]
+)
 def test_adaptive_mean(model, adaptive, format, images, tmp_path):
     model = adaptive(model.network)
     assert check(model, format, images, tmp_path, "selected") == {"image"}

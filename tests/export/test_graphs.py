@@ -13,6 +13,7 @@ def arrays(graph, image):
     return {name: np.array(value) for name, value in graph(image).items()}
 
 
+@pytest.mark.quick_kinds("NAFNet", "HINet", "XYDeblur")
 def test_outputs_are_those_of_the_final_stage(kind, images):
     network = kind.small()
     # A pair that every kind combines.
@@ -54,7 +55,15 @@ def test_outputs_are_those_of_restore(model, images):
         np.testing.assert_allclose(found, result.image, atol=1e-5)
 
 
-@pytest.mark.parametrize("size", [(1, 1), (7, 40), (48, 33), (160, 176)])
+@pytest.mark.parametrize(
+    "size",
+    [
+        (1, 1),
+        pytest.param((7, 40), marks=pytest.mark.slow),
+        pytest.param((48, 33), marks=pytest.mark.slow),
+        (160, 176),
+    ],
+)
 def test_adaptive_mean(model, adaptive, images, size):
     model = adaptive(model.network)
     image = images(2, *size)

@@ -169,6 +169,7 @@ def test_every_network(kind, adaptive, images, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_adaptive_mean(model, adaptive, images, tmp_path):
     model = adaptive(model.network)
     assert to_saved_model(model, tmp_path, photo=images(1, 16, 24)[0]).passed

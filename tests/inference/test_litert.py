@@ -57,7 +57,7 @@ def preset(model, tmp_path_factory):
         {"select": "medoid"},
         {"select": "adaptive", "hypotheses": False},
         {"select": (2, 1), "tile": 32},
-        {"tlc_train_size": None},
+        pytest.param({"tlc_train_size": None}, marks=pytest.mark.slow),
     ],
 )
 def test_equals_the_keras_engine(model, image, options):
@@ -86,6 +86,7 @@ def test_auto_takes_a_file_of_the_present_weights_only(image):
     )
 
 
+@pytest.mark.slow
 def test_float16_file_of_a_preset(model, image, tmp_path):
     model.save_to_preset(tmp_path / "tiny", dtype="float16", litert=True)
     light = litert.litert_from_preset(tmp_path / "tiny")
@@ -127,7 +128,7 @@ def test_a_preset_without_a_file_has_one_after_the_first_use(tmp_path, image):
     [
         (".tflite", b""),
         pytest.param(".tflite", b"cut short", marks=pytest.mark.slow),
-        (".json", b"{}"),
+        pytest.param(".json", b"{}", marks=pytest.mark.slow),
         pytest.param(".json", None, marks=pytest.mark.slow),
     ],
 )

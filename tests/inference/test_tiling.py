@@ -200,6 +200,7 @@ def test_auto_tiles_are_the_ones_that_compute_the_least():
                 assert pixels(shape, chosen) <= 1.001 * pixels(shape, sizes)
 
 
+@pytest.mark.quick_kinds("NAFNet", "HINet", "XYDeblur")
 def test_tiles_of_all_networks_have_no_seams(kind, images):
     """Where a change of the image reaches all of it, tiles can but come close."""
     network = kind.small()
@@ -247,6 +248,7 @@ def test_the_limit_is_for_all_that_is_taken_beside_the_photo(limit):
     assert 0.8 * limit < total < limit
 
 
+@pytest.mark.slow
 def test_what_a_large_photo_takes_above_itself():
     photo = np.full((4000, 4500, 3), 77, "uint8")
     tracemalloc.start()

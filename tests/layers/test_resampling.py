@@ -65,7 +65,7 @@ def test_taps_of_downsampling(factor, taps, border):
     np.testing.assert_allclose(table[-1], first[::-1], atol=1e-7)
 
 
-@pytest.mark.parametrize("factor", [2, 4])
+@pytest.mark.parametrize("factor", [2, pytest.param(4, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", LAYERS)
 def test_export_at_unknown_size(kind, factor, images, tmp_path):
     litert = pytest.importorskip("ai_edge_litert.interpreter")

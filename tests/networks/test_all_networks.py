@@ -57,7 +57,7 @@ def test_official_output(official, stages, name):
         np.testing.assert_allclose(stack, expected, rtol=0, atol=tolerance)
 
 
-@pytest.mark.quick_kinds("NAFNet", "HINet", "Restormer", "XYDeblur")
+@pytest.mark.quick_kinds("NAFNet", "HINet")
 def test_graph_of_known_size_equals_eager_calls(network, images, stages):
     image = images(2, 9, 14)
     fixed = keras.Input(batch_shape=image.shape)
@@ -68,6 +68,7 @@ def test_graph_of_known_size_equals_eager_calls(network, images, stages):
         np.testing.assert_allclose(stack, right, atol=1e-5)
 
 
+@pytest.mark.quick_kinds("NAFNet", "HINet", "Restormer", "XYDeblur")
 @pytest.mark.parametrize(
     "size", [(1, 1), pytest.param((2, 5), marks=pytest.mark.slow), (21, 14)]
 )
@@ -121,6 +122,7 @@ def test_local_statistics_share_weights_and_equal_global_ones_on_small_images(
         np.testing.assert_array_equal(stack, expected)
 
 
+@pytest.mark.quick_kinds("NAFNet", "HINet", "Restormer", "XYDeblur")
 def test_folded_heads_are_the_weighted_mean_of_the_final_stage(network, images, stages):
     count = network.num_head_images
     weights = np.arange(1, count + 1) / sum(range(1, count + 1))
@@ -134,7 +136,7 @@ def test_folded_heads_are_the_weighted_mean_of_the_final_stage(network, images, 
         network.with_folded_heads(2 * weights)
 
 
-@pytest.mark.quick_kinds("NAFNet", "HINet", "Restormer", "XYDeblur")
+@pytest.mark.quick_kinds("NAFNet", "HINet", "XYDeblur")
 def test_saved_network_has_the_same_config_and_output(kind, images, stages, tmp_path):
     changes = {**kind.others, "image_channels": 1, "name": "deblur"}
     if kind.has_statistics:
@@ -187,7 +189,7 @@ def test_local_statistics_leave_frozen_layers_frozen(kind):
     assert count < len(network.weights)
 
 
-@pytest.mark.quick_kinds("NAFNet", "HINet", "Restormer", "XYDeblur")
+@pytest.mark.quick_kinds("NAFNet", "HINet")
 @pytest.mark.parametrize(
     "policy, bound",
     [

@@ -6,7 +6,10 @@ from keras_mhdeblur.layers import HeadCombination
 from keras_mhdeblur.networks import HINet
 
 
-@pytest.mark.parametrize("num_heads, parameters", [(1, 88_668_806), (4, 88_684_376)])
+@pytest.mark.parametrize(
+    "num_heads, parameters",
+    [pytest.param(1, 88_668_806, marks=pytest.mark.slow), (4, 88_684_376)],
+)
 def test_parameter_count(num_heads, parameters):
     assert HINet(num_heads=num_heads).count_params() == parameters
 

@@ -50,6 +50,10 @@ TINY = {
 }
 
 eager_and_graph = pytest.mark.parametrize("run", ["eager", "graph"], indirect=True)
+# Graphs of whole blocks take long to make.
+eager_or_slowly_graph = pytest.mark.parametrize(
+    "run", ["eager", pytest.param("graph", marks=pytest.mark.slow)], indirect=True
+)
 
 
 @pytest.fixture
@@ -148,7 +152,7 @@ LAYERS = {
 }
 
 
-@eager_and_graph
+@eager_or_slowly_graph
 @pytest.mark.parametrize("block", LAYERS)
 def test_layer(block, run):
     cls, arguments, entries_of = LAYERS[block]
@@ -156,7 +160,7 @@ def test_layer(block, run):
     check(block, layer, run, lambda: entries_of(layer, "b/"))
 
 
-@eager_and_graph
+@eager_or_slowly_graph
 def test_encoder(run):
     block, down = UNetBlock(8, 4, gated=True), CONV(8, 4, 2)
 
@@ -265,6 +269,7 @@ def test_padding(height, width, run):
     np.testing.assert_array_equal(cropped, index)
 
 
+@pytest.mark.slow
 def test_parameter_counts():
     network = MAXIM(scale_outputs=True, num_heads=1)
     variables = [variable for variable, _ in names.maxim_entries(network).values()]

@@ -11,7 +11,10 @@ from keras_mhdeblur.networks import MPRNet
 from keras_mhdeblur.networks.mprnet.official_names import mprnet_entries
 
 
-@pytest.mark.parametrize("num_heads, parameters", [(1, 20_127_073), (4, 20_140_897)])
+@pytest.mark.parametrize(
+    "num_heads, parameters",
+    [pytest.param(1, 20_127_073, marks=pytest.mark.slow), (4, 20_140_897)],
+)
 def test_parameter_count(num_heads, parameters):
     network = MPRNet(num_heads=num_heads)
     assert network.count_params() == parameters

@@ -7,7 +7,10 @@ from keras_mhdeblur.networks import NAFNet
 
 @pytest.mark.parametrize(
     "width, four_heads, one_head",
-    [(32, 17_114_508, 17_111_907), (64, 67_894_028, 67_888_835)],
+    [
+        (32, 17_114_508, 17_111_907),
+        pytest.param(64, 67_894_028, 67_888_835, marks=pytest.mark.slow),
+    ],
 )
 def test_parameter_count(width, four_heads, one_head):
     network = NAFNet(width=width)

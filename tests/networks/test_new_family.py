@@ -197,6 +197,7 @@ def test_restore(model, images):
     assert result.hypotheses.shape == (6, 21, 30, 3)
 
 
+@pytest.mark.slow
 def test_litert(model, images, tmp_path):
     path = tmp_path / "toy.tflite"
     report = export.to_litert(model, path, photo=images(1, 16, 24)[0])

@@ -386,13 +386,8 @@ def test_builtin_presets_load():
             assert from_preset(name).count_params() == entry["parameters"]
 
 
-@pytest.mark.parametrize(
-    "plain_name",
-    [
-        name if name == "xydeblur_mh_c" else pytest.param(name, marks=pytest.mark.slow)
-        for name in PLAIN_NAMES
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("plain_name", PLAIN_NAMES)
 def test_plain_name_is_a_preset_that_sharpens(plain_name):
     about = list_presets()[PLAIN_NAMES[plain_name]]
     assert about["plain_name"] == plain_name

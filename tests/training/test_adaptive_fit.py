@@ -56,6 +56,7 @@ def test_shrinkage_draws_the_weights_towards_equal_ones():
     assert not none.any() and full.any()
 
 
+@pytest.mark.slow
 def test_caution_makes_careful():
     """Bold is right by half on average, and by how much does not show.
 

@@ -120,6 +120,7 @@ def test_a_step_that_overflows_on_one_replica_is_skipped(strategy, make_model, b
         np.testing.assert_array_equal(b, a)
 
 
+@pytest.mark.slow
 def test_single_images_on_two_replicas(strategy, make_model):
     x, y = blurry_and_sharp(3)
     signature = (tf.TensorSpec((None, None, 3)),) * 2

@@ -78,7 +78,7 @@ def test_finds_the_heads_that_made_the_labels(combine, pairs, hold_first):
     "combine, mean_weight",
     [
         pytest.param(False, 0, marks=pytest.mark.slow),
-        (False, 0.5),
+        pytest.param(False, 0.5, marks=pytest.mark.slow),
         pytest.param(True, 0, marks=pytest.mark.slow),
         (True, 0.5),
     ],
@@ -245,6 +245,7 @@ def test_the_mean_counts_as_much_as_is_wanted():
     assert means[0] > means[1] > means[2]
 
 
+@pytest.mark.slow
 def test_heads_that_are_there_become_better():
     model, crops = toy(), noisy(48)
     first = fit_heads(model, [crops], 3, ridge=1)
