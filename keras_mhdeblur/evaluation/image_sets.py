@@ -196,7 +196,7 @@ class ImageSet:
         """
         random = np.random.default_rng(seed)
         if entry.get("photos") == "text":
-            patch, scene = text_picture(random, size), "text"
+            patch, scene = text_picture(random, size), f"text {seed}"
         else:
             scene = self.photos[seed % len(self.photos)]
             pixels = _photo(self.data / scene)

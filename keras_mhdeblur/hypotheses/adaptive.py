@@ -32,21 +32,21 @@ def features(heads, image, reach=REACH):
         logarithms of the energy of each head's change of brightness, and of that of
         its gradient, and the changes' correlations.
     """
-    change = _brightness(heads) - _brightness(image)
+    change = brightness(heads) - brightness(image)
     first, second = np.triu_indices(len(heads))
     # Every fourth row, and for the differences down every fourth column, will do.
     rows, columns = change[:, ::4], change[:, :, ::4]
     across = np.diff(rows, axis=2, append=rows[:, :, -1:])
     down = np.diff(columns, axis=1, append=columns[:, -1:])
-    gradient = _block_sums(np.square(across), (BLOCK // 4, BLOCK))
-    gradient += _block_sums(np.square(down), (BLOCK, BLOCK // 4))
+    gradient = block_sums(np.square(across), (BLOCK // 4, BLOCK))
+    gradient += block_sums(np.square(down), (BLOCK, BLOCK // 4))
     products = [
-        _block_sums(rows[i] * rows[j], (BLOCK // 4, BLOCK))
+        block_sums(rows[i] * rows[j], (BLOCK // 4, BLOCK))
         for i, j in zip(first, second)
     ]
     sums = np.concatenate([products, gradient])
-    counts = _block_sums(np.ones_like(rows[:1]), (BLOCK // 4, BLOCK))
-    means = _neighbourhood(sums, reach) / _neighbourhood(counts, reach)
+    counts = block_sums(np.ones_like(rows[:1]), (BLOCK // 4, BLOCK))
+    means = neighbourhood(sums, reach) / neighbourhood(counts, reach)
     products, gradient = means[: len(first)], means[len(first) :]
     energy = products[first == second] + FLOOR
     pairs = first != second
@@ -123,12 +123,12 @@ def _interpolation(pixels, size):
     return np.maximum(1 - distance, 0).astype("float32")
 
 
-def _brightness(images):
+def brightness(images):
     # A product: `mean` over three values takes ten times as long.
     return images @ np.full(images.shape[-1], 1 / images.shape[-1], "float32")
 
 
-def _block_sums(values, block):
+def block_sums(values, block):
     """Sums over blocks of the last two axes; the last blocks may be smaller."""
     for axis, step in zip((-2, -1), block):
         starts = np.arange(0, values.shape[axis], step)
@@ -136,7 +136,7 @@ def _block_sums(values, block):
     return values
 
 
-def _neighbourhood(sums, reach):
+def neighbourhood(sums, reach):
     """Sums over the blocks up to `reach` away, in both directions."""
     for axis in (1, 2):
         size = sums.shape[axis]
