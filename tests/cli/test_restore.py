@@ -562,6 +562,12 @@ def test_training_on_a_broken_file_names_it(recipe, sharp_photos, tmp_path, capf
     assert run(*command) == 2
     error = capfd.readouterr().err
     assert "broken.png" in error and "--skip-broken" in error
+
+
+@pytest.mark.slow
+def test_training_without_the_broken_files(recipe, sharp_photos, tmp_path):
+    (sharp_photos / "broken.png").write_bytes(b"no picture")
+    command = ("train", recipe, "--data", sharp_photos, "--output", tmp_path / "run")
     assert run(*command, "--skip-broken") == 0
 
 

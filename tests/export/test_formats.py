@@ -185,6 +185,7 @@ def wide():
     return Deblurrer(network)
 
 
+@pytest.mark.slow
 def test_smaller_weights(wide, photo, images, tmp_path):
     sizes, losses = {}, {}
     for weights in litert.BOUNDS:

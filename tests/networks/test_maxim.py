@@ -282,6 +282,7 @@ def test_parameter_counts():
     assert published.count_params() == 22_207_605
 
 
+@pytest.mark.slow
 def test_stages_share_weights_and_give_the_same_images(three_stages, tiny, images):
     image = images(1, 32, 48)
     whole, known = three_stages(image), set(map(id, three_stages.weights))
@@ -297,6 +298,7 @@ def test_stages_share_weights_and_give_the_same_images(three_stages, tiny, image
         tiny.with_stages(3)
 
 
+@pytest.mark.slow
 def test_heads_of_all_scales(images):
     network = MAXIM(stages=1, scale_outputs=True, num_heads=3, **TINY)
     found = [tuple(stack.shape) for stack in network(images(2, 16, 32))]

@@ -87,6 +87,7 @@ def test_local_windows_are_one_and_a_half_of_what_was_seen_in_training(
         assert window == (3 * height // 2, 3 * width // 2)
 
 
+@pytest.mark.slow
 def test_saved_weights_hold_the_slope_once(network, tmp_path):
     slope = network.get_layer("slope").slope
     slope.assign([0.125])

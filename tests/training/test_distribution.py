@@ -103,7 +103,8 @@ def test_two_replicas_equal_one_device(
     assert sorted(map(np.sum, two_counts[-2:])) == [samples, samples]
 
 
-@pytest.mark.parametrize("bad", [pytest.param(0, marks=pytest.mark.slow), 3])
+@pytest.mark.slow
+@pytest.mark.parametrize("bad", [0, 3])
 def test_a_step_that_overflows_on_one_replica_is_skipped(strategy, make_model, bad):
     x, y = blurry_and_sharp(4)
     y[bad] = np.nan

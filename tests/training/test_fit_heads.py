@@ -158,7 +158,7 @@ def test_the_first_head_is_held():
     assert np.abs(found[:, 1:] - expected[:, None]).max(axis=(0, 2, 3, 4)).min() > 0.01
 
 
-@pytest.mark.quick_kinds("NAFNet", "HINet", "Restormer", "XYDeblur")
+@pytest.mark.quick_kinds("NAFNet", "HINet")
 def test_copies_with_several_heads_make_the_same_images(kind):
     network, image = kind.small(num_heads=1), images(2, 9, 14)
     copy = network.with_num_heads(3)
@@ -175,7 +175,7 @@ def test_copies_with_several_heads_make_the_same_images(kind):
         np.testing.assert_array_equal(weight, expected)
 
 
-@pytest.mark.quick_kinds("NAFNet", "HINet", "Restormer", "XYDeblur")
+@pytest.mark.quick_kinds("NAFNet", "HINet")
 def test_copies_with_as_many_heads(kind):
     network = kind.small()
     copy = network.with_num_heads(2)
@@ -197,7 +197,7 @@ def family(kind):
     return model, blurry, sharp, head_statistics(model, data)
 
 
-@pytest.mark.quick_kinds("NAFNet", "XYDeblur")
+@pytest.mark.quick_kinds("NAFNet")
 def test_statistics_tell_the_errors_of_the_network(family):
     model, blurry, sharp, statistics = family
     found = statistics.evaluate(model)
@@ -217,7 +217,7 @@ def test_statistics_tell_the_errors_of_the_network(family):
     np.testing.assert_allclose(found.mean, squared_errors(mean, sharp)[:, 0], rtol=1e-4)
 
 
-@pytest.mark.quick_kinds("NAFNet", "XYDeblur")
+@pytest.mark.quick_kinds("NAFNet")
 def test_fits_every_network(family):
     model, blurry, sharp, statistics = family
     fitted = fit_heads(model, statistics, 2, ridge=0.01, mean_weight=0.1)

@@ -342,6 +342,7 @@ def test_the_seed_gives_the_first_weights():
     assert any(np.any(a != b) for a, b in zip(first.get_weights(), other.get_weights()))
 
 
+@pytest.mark.slow
 def test_evaluation_pairs_are_always_the_same(tmp_path):
     rng = np.random.default_rng(0)
     for k in range(3):
