@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import keras
 
 from keras_mhdeblur.hypotheses.adaptive import check_coefficients
+from keras_mhdeblur.hypotheses.calibration import Calibration
 from keras_mhdeblur.hypotheses.pairs import Pairs
 from keras_mhdeblur.hypotheses.selection import HeadInfo, to_python
 from keras_mhdeblur.inference.restoring import restore
@@ -14,6 +15,7 @@ from keras_mhdeblur.layers import HeadCombination
 from keras_mhdeblur.losses import HypothesisLoss, PSNRLoss
 from keras_mhdeblur.metrics import HypothesisMetric
 from keras_mhdeblur.networks.base import crop_size
+from keras_mhdeblur.presets.litert import choice_fingerprint
 from keras_mhdeblur.presets.loading import load_preset
 from keras_mhdeblur.presets.saving import save_to_preset
 from keras_mhdeblur.utils.renamed import with_present_names
@@ -69,6 +71,10 @@ class Deblurrer(_Trainer):
             Training uses global statistics always.
         adaptive_weights: what `restore(select="adaptive")` needs, from
             `training.fit_adaptive_weights`; None if there are none.
+        calibration: gate and statements of `restore`, from `evaluation.calibrate`, a
+            `Calibration` or its configuration; None if there are none. It is of certain
+            weights and of `select`, `best_pair` and `adaptive_weights`: with others it
+            has no effect.
 
     Raises:
         ValueError: an argument is wrong, or does not fit the network's heads.
@@ -93,6 +99,7 @@ class Deblurrer(_Trainer):
         best_pair: Sequence[int] | None = None,
         tlc_train_size: CropSize = None,
         adaptive_weights: Sequence[Sequence[float]] | None = None,
+        calibration: Calibration | dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         # The layers cast for themselves: the blurry image reaches the heads unrounded.
@@ -116,6 +123,8 @@ class Deblurrer(_Trainer):
         self.adaptive_weights = adaptive_weights
         self.best_pair = best_pair
         self.select = select
+        # Its weights may follow: it is compared with them when it is used.
+        self._take(calibration)
         inference_network = network
         if tlc_train_size is not None:
             inference_network = network.with_local_statistics(tlc_train_size)
@@ -164,6 +173,37 @@ class Deblurrer(_Trainer):
         if weights is not None:
             check_coefficients(weights, self.num_heads, "select")
         info = dataclasses.replace(self.head_info, adaptive_weights=weights)
+        self._choose(info, self.select)
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """Gate and statements of `restore`; compared with the model when it is set.
+
+        Raises:
+            ValueError: it is of other weights or choices.
+        """
+        return self.head_info.calibration
+
+    @calibration.setter
+    def calibration(self, calibration: Calibration | dict[str, Any] | None) -> None:
+        self._take(calibration)
+        taken = self.calibration
+        if taken is None:
+            return
+        own = choice_fingerprint(self)
+        if taken.fingerprint != own:
+            self._take(None)
+            raise ValueError(
+                "`calibration` must be of this model's present weights, `select`, "
+                "`best_pair` and `adaptive_weights`, whose fingerprint is "
+                f"{own[:12]}. Received: calibration.fingerprint="
+                f"{taken.fingerprint[:12]}"
+            )
+
+    def _take(self, calibration):
+        if isinstance(calibration, dict):
+            calibration = Calibration.from_config(calibration)
+        info = dataclasses.replace(self.head_info, calibration=calibration)
         self._choose(info, self.select)
 
     def _choose(self, info, select):
@@ -415,6 +455,7 @@ class Deblurrer(_Trainer):
             "best_pair": self.best_pair,
             "tlc_train_size": self.tlc_train_size,
             "adaptive_weights": self.adaptive_weights,
+            "calibration": self.calibration and self.calibration.get_config(),
         }
 
     @classmethod

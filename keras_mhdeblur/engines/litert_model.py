@@ -6,6 +6,7 @@ import threading
 import numpy as np
 
 from keras_mhdeblur.engines.tiling import context_of
+from keras_mhdeblur.hypotheses.calibration import Calibration
 from keras_mhdeblur.hypotheses.pairs import Pairs
 from keras_mhdeblur.hypotheses.selection import HeadInfo, to_python
 from keras_mhdeblur.hypotheses.stacks import weighted_mean
@@ -19,11 +20,12 @@ class LiteRTModel:
 
     Args:
         path: file that `export.to_litert(model, path, output="heads")` wrote.
-        num_heads, combine_heads, select, best_pair, adaptive_weights: of the model, see
-            `Deblurrer`.
+        num_heads, combine_heads, select, best_pair, adaptive_weights, calibration: of
+            the model, see `Deblurrer`.
         multiple, tile_size: see `KerasEngine`.
         bytes_per_pixel: peak memory that it takes.
         tlc_train_size: with which it was exported.
+        fingerprint: of the model, see `presets.litert.fingerprint`, or None.
 
     Raises:
         ImportError: if ai-edge-litert is not installed.
@@ -43,6 +45,8 @@ class LiteRTModel:
         select="mean",
         best_pair=None,
         adaptive_weights=None,
+        calibration=None,
+        fingerprint=None,
     ):
         try:
             from ai_edge_litert.interpreter import Interpreter
@@ -61,6 +65,8 @@ class LiteRTModel:
         self.select = to_python(select)
         self.best_pair = to_python(best_pair)
         self.adaptive_weights = to_python(adaptive_weights)
+        self.calibration = calibration and Calibration.from_config(calibration)
+        self.fingerprint = fingerprint
         self._interpreter = Interpreter(str(path), num_threads=cores())
         (self._input,) = self._interpreter.get_input_details()
         (self._output,) = self._interpreter.get_output_details()
@@ -75,7 +81,8 @@ class LiteRTModel:
     def head_info(self):
         """See `Deblurrer.head_info`."""
         pairs = Pairs(self.num_heads, self.combine_heads)
-        return HeadInfo(pairs, self.best_pair, self.adaptive_weights)
+        choices = self.best_pair, self.adaptive_weights, self.calibration
+        return HeadInfo(pairs, *choices)
 
     def heads(self, image):
         """Head images (K, H, W, C) of an image (H, W, C)."""

@@ -216,6 +216,13 @@ def _in_parts(band, top, bottom):
         yield top + rows.start, top + rows.stop, band[:, rows]
 
 
+def cores(spans):
+    """Start of each tile -> the part of the axis whose tile it is, by the middle."""
+    inner = [(stop + start) // 2 for (_, stop), (start, _) in zip(spans, spans[1:])]
+    edges = [0, *inner, spans[-1][1]]
+    return {start: edges[k : k + 2] for k, (start, _) in enumerate(spans)}
+
+
 def head_images(engine, image, memory):
     """Head images (K, H, W, C) of an image (H, W, C), in the tiles that `restore` has.
 

@@ -26,6 +26,7 @@ from keras_mhdeblur.hypotheses.calibration import (
 from keras_mhdeblur.hypotheses.moments import NUM_PHOTO_FEATURES, features, moments
 from keras_mhdeblur.hypotheses.perceptron import Perceptron
 from keras_mhdeblur.inference.guard import guarded
+from keras_mhdeblur.presets.litert import choice_fingerprint
 from keras_mhdeblur.utils.progress import ProgressBar
 
 MIN_PAIRS, MIN_SCENES = 100, 5
@@ -95,7 +96,7 @@ def calibrate(
     ```
     """
     seen = examples(model, pairs, seed, progress)
-    return fit_calibration(seen, model.num_heads, model.choice_fingerprint(), seed)
+    return fit_calibration(seen, model.num_heads, choice_fingerprint(model), seed)
 
 
 def examples(
@@ -212,10 +213,11 @@ def image_psnr(one: Example, shares: np.ndarray) -> tuple[float, float]:
     square, product, change = one.outcome
     count = one.sums[0].sum()
     after = square + 2 * shares * product + shares**2 * change
-    return tuple(
-        float(-10 * np.log10(max(errors.sum() / count, 0) + 1e-10))
-        for errors in (square, after)
-    )
+
+    def psnr(errors):
+        return float(-10 * np.log10(max(errors.sum() / count, 0) + 1e-10))
+
+    return psnr(square), psnr(after)
 
 
 def _pieces(seen, num_heads):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from keras_mhdeblur.hypotheses.adaptive import adaptive_bands, check_coefficients
+from keras_mhdeblur.hypotheses.calibration import Calibration
 from keras_mhdeblur.hypotheses.pairs import Pairs
 from keras_mhdeblur.hypotheses.stacks import medoid_index, weighted_mean
 from keras_mhdeblur.utils.disk_arrays import bands
@@ -20,11 +21,13 @@ class HeadInfo:
         pairs: `Pairs`.
         best_pair: pair (i, j) that "single" stands for; None for the first.
         adaptive_weights: coefficients that "adaptive" needs, or None.
+        calibration: `Calibration` of the model's own choice, or None.
     """
 
     pairs: Pairs
     best_pair: tuple | None = None
     adaptive_weights: tuple | None = None
+    calibration: Calibration | None = None
 
     def parse(self, select: Select, argument: str = "select") -> "Selection":
         """The `Selection` that a `select` of `restore` names.

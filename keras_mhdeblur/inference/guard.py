@@ -9,6 +9,7 @@ graphics, noise.
 
 import numpy as np
 
+from keras_mhdeblur.engines.tiling import cores
 from keras_mhdeblur.hypotheses.adaptive import BLOCK
 
 # Levels of 255. Of 45,600 blocks and channels of REDS and GoPro pairs these limits
@@ -39,7 +40,7 @@ class Guard:
         self.kept = np.zeros(
             [-(-spans[-1][1] // BLOCK) for spans in (rows, columns)], bool
         )
-        self._cores = [_cores(spans) for spans in (rows, columns)]
+        self._cores = [cores(spans) for spans in (rows, columns)]
 
     def __call__(self, stack, photo, rows, columns):
         """The head images of a tile, with the photo where they are implausible.
@@ -53,9 +54,9 @@ class Guard:
         if not blocks.any():
             return stack
         tile, place = [], []
-        for span, cores in zip((rows, columns), self._cores):
+        for span, parts in zip((rows, columns), self._cores):
             # Tiles of networks with a fine grid begin inside a block of the photo.
-            pixels = np.arange(*cores[span.start])
+            pixels = np.arange(*parts[span.start])
             both = np.stack([(pixels - span.start) // BLOCK, pixels // BLOCK])
             for indices, found in zip((tile, place), np.unique(both, axis=1)):
                 indices.append(found)
@@ -81,13 +82,6 @@ def guarded(stack, photo, weights=None):
         image = np.tensordot(np.float32(weights), stack, axes=1)
     blocks = implausible(photo, image)
     return keep_photo(stack, photo, blocks) if blocks.any() else stack, blocks
-
-
-def _cores(spans):
-    """Start of each tile -> the part of the axis whose tile it is, by the middle."""
-    inner = [(stop + start) // 2 for (_, stop), (start, _) in zip(spans, spans[1:])]
-    edges = [0, *inner, spans[-1][1]]
-    return {start: edges[k : k + 2] for k, (start, _) in enumerate(spans)}
 
 
 def implausible(photo, image):

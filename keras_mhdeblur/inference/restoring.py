@@ -11,6 +11,7 @@ from keras_mhdeblur.hypotheses.stacks import weighted_mean
 from keras_mhdeblur.inference.engine_choice import choose_engine
 from keras_mhdeblur.inference.guard import Guard
 from keras_mhdeblur.inference.result import RestoreResult, selected_values
+from keras_mhdeblur.inference.trust import MomentsOfTiles, Trust, calibration_of, gate
 from keras_mhdeblur.photos import photos_of
 from keras_mhdeblur.utils.disk_arrays import Budget
 from keras_mhdeblur.utils.progress import tile_progress
@@ -81,6 +82,9 @@ def restore(
             blurred: where the mean of a block changes against all contrast, values
             overshoot, or patterns of single pixels appear (`result.kept`). Of "medoid",
             "adaptive" and functions it is the mean of the head images that is tested.
+            The image of a model with a `calibration` then also keeps the photo, all or
+            in part, where restoring is not expected to bring it nearer to the sharp one
+            (`result.shares`); this holds for the model's own `select`.
         progress: whether to show a progress bar over images and tiles on stderr; or a
             function that is called with the numbers of tiles done and in all, first
             with 0.
@@ -109,6 +113,9 @@ def restore(
     info = model.head_info
     selection = info.parse(model.select if select is None else select)
     photos, array = photos_of(image, memory_limit_mb)
+    # It is of the guarded image.
+    calibrated = guard and tlc_train_size == "model"
+    calibration = calibration_of(model, select) if calibrated else None
     engine = choose_engine(model, engine, tlc_train_size)
 
     # Tiles of head images are blended, or, without hypotheses, tiles of the image.
@@ -118,9 +125,11 @@ def restore(
         1e6 * memory_limit_mb, photos, num_images if keep_heads else 0
     )
     plan = TilePlan.of(tile, photos[0].values.shape[:2], engine, for_tiles, num_images)
-    restorer = _Restorer(engine, selection, plan, keep_heads, guard, for_results)
+    restorer = _Restorer(
+        engine, selection, plan, keep_heads, guard, calibration, for_results
+    )
     with tile_progress(progress, len(photos) * len(plan)) as on_tile:
-        images, stacks, kept = zip(
+        images, stacks, kept, trust = zip(
             *[restorer.restored(photo, on_tile) for photo in photos]
         )
     return RestoreResult(
@@ -130,6 +139,7 @@ def restore(
         heads=stacks if hypotheses else None,
         kept=kept if guard else None,
         info=info,
+        trust=trust if calibration is not None else None,
     )
 
 
@@ -153,41 +163,56 @@ class _Restorer:
         plan: `TilePlan`.
         keep_heads: whether head images are kept; needed unless the selection is local.
         guard: whether to keep the photo where a tile is implausible.
+        calibration: `Calibration`, to keep it where no gain is expected, or None.
         memory: bytes for results in memory; further ones are on disk.
     """
 
-    def __init__(self, engine, selection, plan, keep_heads, guard, memory):
+    def __init__(self, engine, selection, plan, keep_heads, guard, calibration, memory):
         self.selection = selection
         self.plan = plan
         self.keep_heads = keep_heads
         self.guard = guard
+        self.calibration = calibration
         self.budget = Budget(memory)
         self.weights = selection.weights
-        if keep_heads or self.weights is None:
+        if keep_heads or self.weights is None or calibration is not None:
             self.compute = engine.heads
         else:
             # The stack then has one image, which the engine has averaged.
             self.compute, self.weights = engine.fold(self.weights), np.ones(1)
 
     def restored(self, photo, on_tile):
-        """Values (H, W, C), head images (K, H, W, C) or None, and the kept blocks."""
-        guard = None
+        """What is made of a photo.
+
+        Returns:
+            Values (H, W, C), head images (K, H, W, C) or None, the kept blocks or None,
+            and `Trust` or None.
+        """
+        guard = found = None
+        if self.calibration is not None:
+            found = MomentsOfTiles(self.plan)
         if self.guard:
             guard = Guard(self.plan.rows, self.plan.columns, self.weights)
 
         def tile(rows, columns):
             blurry = photo.crop(rows, columns)
             stack = self.compute(blurry)
+            if found is not None:
+                found.add(stack, blurry, rows, columns)
             if guard is not None:
                 stack = guard(stack, blurry, rows, columns)
-            if not self.keep_heads and self.weights is None:
+            if not self.keep_heads and len(stack) > 1:
                 stack = self.selection.image(stack, blurry)[None]
             return stack
 
         values, heads = self._collected(run_tiled(tile, self.plan, on_tile), photo)
         if values is None:
             values = selected_values(heads, photo, self.selection)
-        return values, heads, None if guard is None else guard.kept
+        trust = None
+        if found is not None:
+            trust = Trust.of(self.calibration, found.sums)
+            gate(values, photo, trust.shares)
+        return values, heads, None if guard is None else guard.kept, trust
 
     def _collected(self, bands, photo):
         """Values and head images of a photo, of bands of its rows; None for neither."""

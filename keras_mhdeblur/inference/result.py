@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from keras_mhdeblur.hypotheses import stacks
+from keras_mhdeblur.hypotheses.calibration import at_pixels
 from keras_mhdeblur.hypotheses.selection import HeadInfo
 from keras_mhdeblur.inference.heatmap import heat_map
 from keras_mhdeblur.inference.shifts import shift_map
+from keras_mhdeblur.inference.trust import Trust
 from keras_mhdeblur.photos import Photo, write_image
 from keras_mhdeblur.utils import disk_arrays
 from keras_mhdeblur.utils.types import PathLike, Select
@@ -26,6 +28,8 @@ class RestoreResult:
             0 and 1.
         kept: where the guard kept the photo: booleans (ceil(H/16), ceil(W/16)), one
             per block of 16x16 pixels; of a batch (B, ...). None without guard.
+        shares: how much of what restoring changes is in the image: floats from 0 to 1,
+            one per block; of a batch (B, ...). None where all of it is.
     """
 
     def __init__(
@@ -36,6 +40,7 @@ class RestoreResult:
         heads: Sequence[np.ndarray] | None,
         kept: Sequence[np.ndarray] | None,
         info: HeadInfo,
+        trust: Sequence[Trust] | None = None,
     ) -> None:
         self._photos = photos
         self._restored = [
@@ -48,6 +53,11 @@ class RestoreResult:
         self._batched = array is not None and array.ndim == 4
         self.names = info.pairs.names
         self.kept = kept and (np.stack(kept) if self._batched else kept[0])
+        self._trust = trust
+        self.shares: np.ndarray | None = None
+        if trust is not None:
+            shares = np.stack([each.shares for each in trust])
+            self.shares = shares if self._batched else shares[0]
 
     @functools.cached_property
     def image(self) -> np.ndarray:
@@ -90,6 +100,80 @@ class RestoreResult:
             return result
 
         return self._per_image(uncertainty)
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether the model has a calibration for this image.
+
+        It has none for a `select` that is not the model's own, without guard, and if
+        the model was trained further.
+        """
+        return self._trust is not None
+
+    @property
+    def familiar(self) -> bool | np.ndarray:
+        """Whether photos like this one were among the calibration's; of a batch (B,).
+
+        Nothing that a calibration says holds for others.
+
+        Raises:
+            ValueError: if there is no calibration.
+        """
+        return self._said(lambda trust: trust.statement.familiar)
+
+    @property
+    def gain_probability(self) -> float | np.ndarray:
+        """Probability that the image has a higher PSNR than the photo; of a batch (B,).
+
+        0 where the photo was left as it is.
+
+        Raises:
+            ValueError: if there is no calibration.
+        """
+        return self._said(lambda trust: trust.statement.gain_probability)
+
+    def psnr_lower_bound(self, level: float = 0.9) -> float | np.ndarray:
+        """PSNR to the sharp image that is reached with a given probability.
+
+        Args:
+            level: the probability, from 0 to 1.
+
+        Returns:
+            Decibels, at most 60; of a batch (B,). By split conformal prediction
+            (arXiv 2505.09528): of photos such as the calibration's, a share `level`
+            reach it.
+
+        Raises:
+            ValueError: if `level` is out of its range, or there is no calibration.
+        """
+        _check_level(level)
+        return self._said(lambda trust: trust.statement.psnr_lower_bound(level))
+
+    def band(self, level: float = 0.9) -> tuple[np.ndarray, np.ndarray]:
+        """Lowest and highest values that the sharp image may have at every pixel.
+
+        Args:
+            level: share of the values that lie between them, from 0 to 1, in photos
+                such as the calibration's.
+
+        Returns:
+            Two arrays, float32 (H, W, C) in [0, 1], C of 1 or 3; of a batch (B, ...).
+
+        Raises:
+            ValueError: if `level` is out of its range, or there is no calibration.
+        """
+        _check_level(level)
+        self._said(lambda trust: trust)
+        lows, highs = [], []
+        for photo, trust in zip(self._restored, self._trust or ()):
+            height, width = photo.values.shape[:2]
+            half = at_pixels(trust.width(level), 0, height, width)[..., None]
+            image = photo.pixels[..., : photo.values.shape[-1]]
+            lows.append(np.clip(image - half, 0, 1))
+            highs.append(np.clip(image + half, 0, 1))
+        if self._batched:
+            return np.stack(lows), np.stack(highs)
+        return lows[0], highs[0]
 
     def select(self, select: Select) -> "RestoreResult":
         """Another image of the same hypotheses, without restoring again.
@@ -241,6 +325,16 @@ class RestoreResult:
             self._photos, images, self._array, self._heads, self._kept, self._info
         )
 
+    def _said(self, statement):
+        if self._trust is None:
+            raise ValueError(
+                "The model must have a `calibration` of its present weights, and "
+                "`restore` be called with guard=True and the model's own `select`: see "
+                "`evaluation.calibrate`. Received: a result without calibration"
+            )
+        said = [statement(trust) for trust in self._trust]
+        return np.array(said) if self._batched else said[0]
+
     def _stacks(self):
         if self._heads is None:
             raise ValueError(
@@ -260,6 +354,11 @@ class RestoreResult:
                 f"one by one. Received: image.shape={self._array.shape}"
             )
         return items[0]
+
+
+def _check_level(level):
+    if not 0 <= level <= 1:
+        raise ValueError(f"`level` must be from 0 to 1. Received: level={level}")
 
 
 def selected_values(heads, photo, selection):

@@ -70,7 +70,8 @@ class Variant:
     """A preset's network, ended after all or some of its stages.
 
     Attributes:
-        choice: dictionary of `select`, `best_pair` and `adaptive_weights` of the model.
+        choice: dictionary of `select`, `best_pair`, `adaptive_weights` and
+            `calibration` of the model.
         tlc_train_size: of the model, see `Deblurrer`.
         fingerprint: `presets.litert.fingerprint` of the model, None where unknown.
         litert_file: name of its LiteRT file, None where the preset has none.
@@ -107,7 +108,7 @@ def read_variant(folder, metadata, stages, name):
         other = others.get(str(stages)) if isinstance(others, dict) else None
         entries = choice = other if isinstance(other, dict) else {}
         file = LITERT_STAGES.get(stages)
-    keys = ("select", "best_pair", "adaptive_weights")
+    keys = ("select", "best_pair", "adaptive_weights", "calibration")
     train_size = with_present_names(config).get("tlc_train_size")
     if isinstance(train_size, list):
         train_size = tuple(train_size)
@@ -216,7 +217,7 @@ def check_fields(fields):
     own = {
         *("keras_version", "date_saved", "architecture", "parameters", "files"),
         *("fingerprint", "tlc_train_size", "litert", "weights_dtype"),
-        *("select", "best_pair", "adaptive_weights"),
+        *("select", "best_pair", "adaptive_weights", "calibration"),
     }
     for key in own & set(fields):
         raise PresetError(

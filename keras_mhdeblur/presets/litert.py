@@ -68,7 +68,11 @@ def litert_from_preset(name, tlc_train_size="model", stages=None):
     verify(folder, [CONFIG], metadata, str(name))
     try:
         model = LiteRTModel(
-            file, tlc_train_size=tlc_train_size, **facts, **variant.choice
+            file,
+            tlc_train_size=tlc_train_size,
+            fingerprint=known,
+            **facts,
+            **variant.choice,
         )
         for select in (model.select, "single"):
             model.head_info.parse(select)
@@ -148,6 +152,19 @@ def fingerprint(model, dtype="float32"):
     for value in network.get_weights():
         digest.update(value.astype(dtype).astype("float32").tobytes())
     return digest.hexdigest()
+
+
+def choice_fingerprint(model, dtype="float32"):
+    """Hexadecimal digest of what a calibration depends on: a model and its choices.
+
+    Args:
+        model: `Deblurrer` or `LiteRTModel`.
+        dtype: of `fingerprint`.
+    """
+    is_file = not hasattr(model, "network")
+    own = model.fingerprint if is_file else fingerprint(model, dtype)
+    choices = [own, model.select, model.best_pair, model.adaptive_weights]
+    return hashlib.sha256(json.dumps(choices, default=str).encode()).hexdigest()
 
 
 def _class_key(network):

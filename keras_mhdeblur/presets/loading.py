@@ -50,7 +50,7 @@ def load_preset(model_class, preset, load_weights=True, overrides=None):
     stages = _fewer_stages(config, overrides)
     if stages is not None:
         overrides.pop("stages")
-        for key in ("select", "best_pair", "adaptive_weights"):
+        for key in ("select", "best_pair", "adaptive_weights", "calibration"):
             config["config"].pop(key, None)
         config["config"] |= read_variant(folder, metadata, stages, name).choice
     path = Path(folder) / WEIGHTS
@@ -103,6 +103,7 @@ def _build(model_class, config, overrides, load_weights, name):
         if not isinstance(deblurrer.get("select"), str):
             deblurrer.pop("select", None)
     if other_heads:
+        deblurrer.pop("calibration", None)
         deblurrer.pop("adaptive_weights", None)
         if deblurrer.get("select") == "adaptive":
             deblurrer.pop("select")

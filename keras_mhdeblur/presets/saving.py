@@ -1,5 +1,6 @@
 """save_to_preset: Deblurrer -> preset folder."""
 
+import dataclasses
 import datetime
 import os
 import shutil
@@ -25,7 +26,11 @@ from keras_mhdeblur.presets.files import (
     write_json,
     write_metadata,
 )
-from keras_mhdeblur.presets.litert import export_heads, fingerprint
+from keras_mhdeblur.presets.litert import (
+    choice_fingerprint,
+    export_heads,
+    fingerprint,
+)
 from keras_mhdeblur.utils.atomic import atomic_files
 from keras_mhdeblur.utils.spelling import did_you_mean
 from keras_mhdeblur.utils.types import AnyDeblurrer, PathLike
@@ -139,6 +144,7 @@ def save_to_preset(
                 "select": ending.select,
                 "best_pair": ending.best_pair,
                 "adaptive_weights": ending.adaptive_weights,
+                "calibration": _calibration(ending, dtype),
                 "fingerprint": fingerprint(ending, dtype),
             }
             for count, ending in stages.items()
@@ -146,7 +152,7 @@ def save_to_preset(
     with atomic_files(folder.parent, replace_folders=True) as scratch:
         new = scratch / folder.name
         new.mkdir()
-        clean = _write_config(model, new)
+        clean = _write_config(model, new, dtype)
         _write_weights(clean, new, dtype)
         entries["fingerprint"] = fingerprint(clean, dtype)
         if litert is True:
@@ -191,9 +197,19 @@ def _refuse_foreign(folder):
         )
 
 
-def _write_config(model, folder):
+def _calibration(model, dtype):
+    """Configuration of a model's calibration for the rounded weights, or None."""
+    calibration = model.calibration
+    if calibration is None or calibration.fingerprint != choice_fingerprint(model):
+        return None
+    rounded = choice_fingerprint(model, dtype)
+    return dataclasses.replace(calibration, fingerprint=rounded).get_config()
+
+
+def _write_config(model, folder, dtype):
     """Writes config.json; returns the model that it describes, with model's weights."""
     config = keras.saving.serialize_keras_object(model)
+    config["config"]["calibration"] = _calibration(model, dtype)
     # How it was compiled, and the precision it was trained in, are not the model's.
     del config["config"]["dtype"]
     for part in (config, config["config"]["network"]):
