@@ -10,6 +10,7 @@ import sys
 
 from keras_mhdeblur.cli import (
     app,
+    calibrate,
     convert,
     evaluate,
     export,
@@ -109,6 +110,7 @@ def _parser():
         app,
         train,
         evaluate,
+        calibrate,
         figures,
         synthesize,
         prepare,

@@ -99,8 +99,15 @@ def _add_result_options(add):
     add(
         "--no-guard",
         action="store_true",
-        help="disable the artefact guard, which keeps the photo where the result is "
-        "implausible or the photo is sharp already",
+        help="disable the guard, which keeps the photo where the result is implausible "
+        "or no better",
+    )
+    add(
+        "--min-gain-probability",
+        type=_probability,
+        metavar="P",
+        help="write no photo that is better than its input with a lower probability, "
+        "from 0 to 1; the preset must have a calibration",
     )
 
 
@@ -148,6 +155,16 @@ def _select(text):
             f"not {text!r}"
         ) from None
     return i, j
+
+
+def _probability(text):
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to 1, not {text!r}")
+    return value
 
 
 def _tile(text):
@@ -249,7 +266,7 @@ class _Summary:
         self.output = output
         self.photos = photos
         self.begin = time.monotonic()
-        self.restored = self.skipped = 0
+        self.restored = self.skipped = self.refused = 0
         self.failed = list(failures)
         self.remarks = []
 
@@ -259,6 +276,8 @@ class _Summary:
         text += f" in {time.monotonic() - self.begin:.1f} s"
         if self.skipped:
             text += f"; {self.skipped} already there"
+        if self.refused:
+            text += f"; {self.refused} not written"
         if self.failed:
             text += f"; {len(self.failed)} failed"
         rows = [("failed", line) for line in self.failed]
@@ -278,6 +297,9 @@ def _restore_all(model, engine, jobs, options, summary):
             bar.start(printable(path.name))
             try:
                 notes = _restore_file(model, path, target, options, engine, bar)
+            except _Refused as reason:
+                summary.refused += 1
+                summary.remarks.append(f"{printable(path)}: {reason}")
             except Exception as error:
                 summary.failed.append(f"{printable(path)}: {one_line(error)}")
                 bar.message(f"mhdeblur: {summary.failed[-1]}")
@@ -293,6 +315,8 @@ def _restore_all(model, engine, jobs, options, summary):
 
 def _load(options):
     """A model, and the arguments of its `restore` that say what computes."""
+    from keras_mhdeblur.inference.trust import calibration_of
+
     preset, stages = chosen_preset(options)
     model, engine = load_engine(preset, stages, options.engine, options.tlc_train_size)
     if options.select is not None:
@@ -300,6 +324,13 @@ def _load(options):
             model.head_info.parse(options.select)
         except ValueError as error:
             raise UsageError(f"--select: {one_line(error)}") from None
+    if options.min_gain_probability is not None and (
+        options.no_guard or calibration_of(model, options.select) is None
+    ):
+        raise UsageError(
+            "--min-gain-probability needs a preset with a calibration, its own "
+            "--select, and the guard"
+        )
     return model, engine
 
 
@@ -307,6 +338,33 @@ def _is_slow(options, height, width):
     """A photo is so large that the faster choice is worth a word: True or False."""
     fast = options.preset is not None or options.quality == "fast"
     return not fast and height * width > _MANY_PIXELS
+
+
+class _Refused(Exception):
+    """A photo is not written, for a reason."""
+
+
+def _statement(result):
+    """What the calibration says of a photo, in a line."""
+    if not result.familiar:
+        return "unlike the photos that the calibration saw: no statement"
+    if result.share == 0:
+        return "left as it is: no gain is expected"
+    return (
+        f"likely better: {result.gain_probability:.0%}; "
+        f"at least {result.psnr_lower_bound(0.9):.1f} dB with 90 %"
+    ).replace("%;", " %;")
+
+
+def _check_probability(result, minimum):
+    """Raises _Refused where a photo is not likely enough to be better."""
+    if not result.familiar:
+        raise _Refused("not written: unlike the photos that the calibration saw")
+    if result.gain_probability < minimum:
+        raise _Refused(
+            f"not written: better with a probability of {result.gain_probability:.2f}, "
+            f"less than --min-gain-probability {minimum:g}"
+        )
 
 
 def _restore_file(model, path, target, options, engine, bar):
@@ -348,6 +406,10 @@ def _restore_file(model, path, target, options, engine, bar):
         **engine,
     )
 
+    if result.is_calibrated:
+        bar.message(f"{printable(path.name)}: {_statement(result)}")
+    if options.min_gain_probability is not None:
+        _check_probability(result, options.min_gain_probability)
     target.parent.mkdir(parents=True, exist_ok=True)
     if options.hypotheses:
         folder = target.with_suffix("")

@@ -5,6 +5,7 @@ All are made of `hypotheses.moments`, which the restored tiles give: no second p
 """
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from keras_mhdeblur.hypotheses.perceptron import Perceptron
 # Blocks on each side whose moments a block shares: 272 pixels in all, the size of most
 # of the crops that calibrations are fitted to.
 REACH = 8
+# Mean square of a change of one level of 255: less is not worth a risk.
+LEAST_CHANGE = 255.0**-2
 # Features of a photo may lie so far outside those of the pairs, in shares of the range.
 _MARGIN = 0.05
 
@@ -28,7 +31,7 @@ class Calibration:
         fingerprint: of the model and its choices that this was fitted to.
         num_heads: K.
         gate: tells how much of the change to keep: its logistic function.
-        threshold: shares below it are 0.
+        threshold: less than this is nothing.
         error: tells the PSNR of the image in dB.
         gain: tells the gain over the blurry photo in dB.
         residuals: (101,), percentiles of PSNR less `error`, in dB.
@@ -53,23 +56,26 @@ class Calibration:
     highest: np.ndarray
     pairs: int
 
-    def shares(self, sums: np.ndarray) -> np.ndarray:
-        """How much of the change to keep, (rows, columns) in [0, 1].
+    def share(self, sums: np.ndarray, change: float) -> float:
+        """How much of what restoring changes in a photo to keep, from 0 to 1.
 
         Args:
-            sums: (M, rows, columns), `moments` of a photo's blocks.
+            sums: (M, rows, columns), `moments` of the photo's blocks.
+            change: mean square of what restoring changes.
         """
-        return gate_shares(self.gate(self._local(sums)), self.threshold)
+        if change < LEAST_CHANGE:
+            return 0.0
+        score = self.gate(features(whole(sums), self.num_heads))
+        return gate_share(float(score), self.threshold)
 
-    def statement(self, sums: np.ndarray, shares: np.ndarray) -> "Statement":
+    def statement(self, sums: np.ndarray, share: float) -> "Statement":
         """What can be said of a photo's restored image.
 
         Args:
             sums: (M, rows, columns), `moments` of its blocks.
-            shares: (rows, columns), as of `shares`.
+            share: as of `share`.
         """
-        whole = sums.sum(axis=(1, 2), dtype="float64")
-        values = with_share(features(whole, self.num_heads), shares.mean())
+        values = with_share(features(whole(sums), self.num_heads), share)
         photo = values[:NUM_PHOTO_FEATURES]
         margin = _MARGIN * (self.highest - self.lowest)
         inside = (photo >= self.lowest - margin) & (photo <= self.highest + margin)
@@ -77,17 +83,14 @@ class Calibration:
         return Statement(
             calibration=self,
             psnr=float(self.error(values)),
-            gain_probability=float(gains) if shares.any() else 0.0,
+            gain_probability=float(gains) if share else 0.0,
             familiar=bool(inside.all()),
         )
 
-    def deviations(self, sums: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    def deviations(self, sums: np.ndarray, share: float) -> np.ndarray:
         """Root of the mean squared error of every block, (rows, columns)."""
-        local = with_share(self._local(sums), shares)
-        return 10 ** (-self.error(local) / 20)
-
-    def _local(self, sums):
-        return features(neighbourhood(sums, REACH), self.num_heads)
+        local = features(neighbourhood(sums, REACH), self.num_heads)
+        return 10 ** (-self.error(with_share(local, share)) / 20)
 
     def get_config(self) -> dict[str, Any]:
         """Dictionary that JSON can hold."""
@@ -159,16 +162,20 @@ class Statement:
         return float(_percentile(self.calibration.widths, level))
 
 
-def gate_shares(scores: np.ndarray, threshold: float) -> np.ndarray:
-    """Shares of the change to keep, of a gate's scores."""
-    shares = 1 / (1 + np.exp(-np.clip(scores, -30, 30)))
-    return np.where(shares < threshold, 0.0, shares)
+def gate_share(score: float, threshold: float) -> float:
+    """The share of the change to keep, of a gate's score."""
+    share = 1 / (1 + math.exp(-min(max(score, -30), 30)))
+    return share if share >= threshold else 0.0
 
 
-def with_share(values: np.ndarray, share: Any) -> np.ndarray:
+def whole(sums: np.ndarray) -> np.ndarray:
+    """Moments (M,) of a photo, of those of its blocks (M, rows, columns)."""
+    return sums.sum(axis=(1, 2), dtype="float64")
+
+
+def with_share(values: np.ndarray, share: float) -> np.ndarray:
     """Features (F + 1, ...): those of moments, and the share of the change kept."""
-    share = np.broadcast_to(np.asarray(share, "float32"), values.shape[1:])
-    return np.concatenate([values, share[None]])
+    return np.concatenate([values, np.full_like(values[:1], share)])
 
 
 def at_pixels(values: np.ndarray, top: int, bottom: int, width: int) -> np.ndarray:

@@ -11,7 +11,7 @@ from keras_mhdeblur.hypotheses.stacks import weighted_mean
 from keras_mhdeblur.inference.engine_choice import choose_engine
 from keras_mhdeblur.inference.guard import Guard
 from keras_mhdeblur.inference.result import RestoreResult, selected_values
-from keras_mhdeblur.inference.trust import MomentsOfTiles, Trust, calibration_of, gate
+from keras_mhdeblur.inference.trust import MomentsOfTiles, calibration_of, gate
 from keras_mhdeblur.photos import photos_of
 from keras_mhdeblur.utils.disk_arrays import Budget
 from keras_mhdeblur.utils.progress import tile_progress
@@ -82,9 +82,9 @@ def restore(
             blurred: where the mean of a block changes against all contrast, values
             overshoot, or patterns of single pixels appear (`result.kept`). Of "medoid",
             "adaptive" and functions it is the mean of the head images that is tested.
-            The image of a model with a `calibration` then also keeps the photo, all or
-            in part, where restoring is not expected to bring it nearer to the sharp one
-            (`result.shares`); this holds for the model's own `select`.
+            A photo that a model with a `calibration` is not expected to make better is
+            then left as it is, or changed in part (`result.share`); this holds for the
+            model's own `select`.
         progress: whether to show a progress bar over images and tiles on stderr; or a
             function that is called with the numbers of tiles done and in all, first
             with 0.
@@ -210,8 +210,7 @@ class _Restorer:
             values = selected_values(heads, photo, self.selection)
         trust = None
         if found is not None:
-            trust = Trust.of(self.calibration, found.sums)
-            gate(values, photo, trust.shares)
+            trust = gate(values, photo, self.calibration, found.sums)
         return values, heads, None if guard is None else guard.kept, trust
 
     def _collected(self, bands, photo):

@@ -28,8 +28,8 @@ class RestoreResult:
             0 and 1.
         kept: where the guard kept the photo: booleans (ceil(H/16), ceil(W/16)), one
             per block of 16x16 pixels; of a batch (B, ...). None without guard.
-        shares: how much of what restoring changes is in the image: floats from 0 to 1,
-            one per block; of a batch (B, ...). None where all of it is.
+        share: how much of what restoring changes is in the image, from 0 to 1; of a
+            batch (B,). 1 without a calibration.
     """
 
     def __init__(
@@ -54,10 +54,8 @@ class RestoreResult:
         self.names = info.pairs.names
         self.kept = kept and (np.stack(kept) if self._batched else kept[0])
         self._trust = trust
-        self.shares: np.ndarray | None = None
-        if trust is not None:
-            shares = np.stack([each.shares for each in trust])
-            self.shares = shares if self._batched else shares[0]
+        shares = [1.0] * len(photos) if trust is None else [t.share for t in trust]
+        self.share = np.array(shares) if self._batched else shares[0]
 
     @functools.cached_property
     def image(self) -> np.ndarray:

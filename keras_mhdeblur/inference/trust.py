@@ -6,7 +6,7 @@ import numpy as np
 
 from keras_mhdeblur.engines.tiling import cores
 from keras_mhdeblur.hypotheses.adaptive import BLOCK
-from keras_mhdeblur.hypotheses.calibration import Calibration, Statement, at_pixels
+from keras_mhdeblur.hypotheses.calibration import Calibration, Statement
 from keras_mhdeblur.hypotheses.moments import moments
 from keras_mhdeblur.hypotheses.selection import to_python
 from keras_mhdeblur.presets import litert
@@ -71,47 +71,45 @@ class Trust:
     Attributes:
         calibration: `Calibration`.
         sums: (M, rows, columns), `moments` of the photo's blocks.
-        shares: (rows, columns), of the change that is kept.
+        share: of the change that is kept.
         statement: `Statement`.
     """
 
     calibration: Calibration
     sums: np.ndarray
-    shares: np.ndarray
+    share: float
     statement: Statement
-
-    @classmethod
-    def of(cls, calibration, sums):
-        """What a calibration says of the moments of a photo."""
-        shares = calibration.shares(sums)
-        return cls(calibration, sums, shares, calibration.statement(sums, shares))
 
     def width(self, level):
         """Half the width of the band for `level`, (rows, columns)."""
-        deviations = self.calibration.deviations(self.sums, self.shares)
+        deviations = self.calibration.deviations(self.sums, self.share)
         return self.statement.width(level) * deviations
 
 
-def gate(values, photo, shares):
-    """Draws restored values towards the photo, in place.
+def gate(values, photo, calibration, sums):
+    """Draws restored values towards the photo, in place, as far as is prudent.
 
     Args:
         values: restored (H, W, C), of the photo's dtype.
         photo: the blurry `Photo`.
-        shares: (rows, columns), of the change to keep, as of `Calibration.shares`.
+        calibration: `Calibration`.
+        sums: (M, rows, columns), `moments` of the photo's blocks.
+
+    Returns:
+        `Trust`.
     """
-    if (shares == 1).all():
-        return
-    height, width = values.shape[:2]
-    for rows in bands(height):
-        top, bottom = rows.start, min(rows.stop, height)
-        share = at_pixels(shares, top, bottom, width)[..., None]
-        blurry = photo.crop(slice(top, bottom), slice(width))
-        restored = photo.with_values(values).crop(slice(top, bottom), slice(width))
-        mixed = blurry + share * (restored - blurry)
-        if photo.gray:
-            mixed = mixed.mean(axis=-1, keepdims=True)
-        # Where nothing is kept the photo is, to the last bit.
-        values[top:bottom] = np.where(
-            share > 0, photo.values_of(mixed), photo.values[top:bottom]
-        )
+    restored = photo.with_values(values)
+    columns = slice(values.shape[1])
+    change = 0.0
+    for rows in bands(len(values)):
+        difference = restored.crop(rows, columns) - photo.crop(rows, columns)
+        change += float(np.square(difference).mean()) * len(difference) / len(values)
+    share = calibration.share(sums, change)
+    for rows in bands(len(values)):
+        if share == 0:
+            values[rows] = photo.values[rows]  # to the last bit
+        else:
+            blurry = photo.crop(rows, columns)
+            mixed = blurry + np.float32(share) * (restored.crop(rows, columns) - blurry)
+            values[rows] = photo.values_of(mixed[..., : values.shape[-1]])
+    return Trust(calibration, sums, share, calibration.statement(sums, share))

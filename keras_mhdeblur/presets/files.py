@@ -212,6 +212,40 @@ def update_metadata(folder: PathLike, **fields: Any) -> None:
     write_metadata(folder, metadata, present)
 
 
+def set_calibration(
+    folder: PathLike, calibration: Any, stages: int | None = None
+) -> None:
+    """Writes a calibration into a preset's configuration.
+
+    Args:
+        folder: a preset's folder.
+        calibration: `Calibration` of the model that the preset makes, or None to remove
+            it.
+        stages: number of stages of the network that it is of; None for all.
+
+    Raises:
+        PresetError: the folder is no preset or damaged, or has no such stages.
+    """
+    folder = Path(folder)
+    name = str(folder)
+    metadata = read_metadata(folder, name)
+    fixed = [file for file in metadata["files"] if file not in TEXTS]
+    verify(folder, fixed, metadata, name)
+    entry = calibration and calibration.get_config()
+    if stages is None:
+        config = read_json(folder, CONFIG, name)
+        config["config"]["calibration"] = entry
+        write_json(folder / CONFIG, config)
+    elif str(stages) in metadata.get("stages", {}):
+        metadata["stages"][str(stages)]["calibration"] = entry
+    else:
+        raise PresetError(
+            f"Preset {name!r} has no choices for its first stages. "
+            f"Received: stages={stages}"
+        )
+    write_metadata(folder, metadata, metadata["files"])
+
+
 def check_fields(fields):
     """Refuses metadata entries that the library writes itself."""
     own = {

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from keras_mhdeblur.evaluation.coverage import (
+from keras_mhdeblur.evaluation.frame_coverage import (
     best_division,
     coverage,
     eight_orientations,

@@ -9,7 +9,7 @@ import pytest
 
 from keras_mhdeblur import Deblurrer, from_preset, networks
 from keras_mhdeblur.engines.tiling import TilePlan, run_tiled
-from keras_mhdeblur.hypotheses.calibration import Calibration, at_pixels, gate_shares
+from keras_mhdeblur.hypotheses.calibration import Calibration, at_pixels, gate_share
 from keras_mhdeblur.hypotheses.moments import NUM_PHOTO_FEATURES, features, moments
 from keras_mhdeblur.hypotheses.perceptron import Perceptron
 from keras_mhdeblur.inference.trust import MomentsOfTiles
@@ -67,15 +67,14 @@ def photo():
 def test_gate_keeps_all_part_or_nothing(photo, hypotheses):
     model = adding(8, 4)
     plain = model.restore(photo, hypotheses=hypotheses)
-    assert plain.shares is None and not plain.is_calibrated
+    assert plain.share == 1 and not plain.is_calibrated
     np.testing.assert_array_equal(plain.image, photo + 6)
     half = np.log(1.0)  # of the logistic function
     for gate, change in ((30.0, 6), (half, 3), (-30.0, 0)):
         model.calibration = calibration(model, gate)
         result = model.restore(photo, hypotheses=hypotheses)
         np.testing.assert_array_equal(result.image, photo + change)
-        np.testing.assert_allclose(result.shares, change / 6, atol=1e-6)
-        assert result.shares.shape == (3, 4)
+        assert result.share == pytest.approx(change / 6, abs=1e-6)
     # Hypotheses are the network's; another selection is not gated.
     again = model.restore(photo)
     assert again.hypotheses[0].mean() > photo.mean() / 255 + 0.02
@@ -224,9 +223,19 @@ def test_moments_of_tiles_are_those_of_the_photo(photo):
     np.testing.assert_array_equal(one.sums, whole)
 
 
-def test_shares_below_the_threshold_are_none():
-    shares = gate_shares(np.array([-2.0, 0.0, 2.0]), 0.5)
+def test_a_share_below_the_threshold_is_nothing():
+    shares = [gate_share(score, 0.5) for score in (-2, 0, 2)]
     np.testing.assert_allclose(shares, [0, 0.5, 1 / (1 + np.exp(-2))])
+
+
+def test_a_change_that_nobody_sees_is_not_made(photo):
+    floats = photo.astype("float32") / 255
+    for levels, share in ((0.9, 0), (1.1, 1)):
+        model = adding(levels, levels)
+        model.calibration = calibration(model)
+        result = model.restore(floats)
+        assert result.share == pytest.approx(share)
+        assert np.array_equal(result.image, floats) == (share == 0)
 
 
 def test_blocks_fade_into_each_other():
