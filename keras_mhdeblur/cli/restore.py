@@ -349,7 +349,7 @@ def _statement(result):
     if not result.familiar:
         return "unlike the photos that the calibration saw: no statement"
     if result.share == 0:
-        return "left as it is: no gain is expected"
+        return "left as it is: a gain is not certain (--no-guard restores it)"
     return (
         f"likely better: {result.gain_probability:.0%}; "
         f"at least {result.psnr_lower_bound(0.9):.1f} dB with 90 %"
