@@ -283,7 +283,7 @@ class OnePhoto:
         several = len(names) > 1
         return {
             **self._composed(visitor, overlay=False),
-            self.status: words.restored(visitor.seconds, retouched.result.kept),
+            self.status: words.restored(visitor.seconds, retouched.result),
             self.before: _HIDE,
             self.views: gr.update(
                 visible=True, elem_classes=[] if several else ["mh-alone"]

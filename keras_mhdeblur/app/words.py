@@ -82,16 +82,19 @@ def regions(count):
     return note(f"{have}. Brush the next one, or save.", "good")
 
 
-def restored(seconds, kept):
+def restored(seconds, result):
     """The text about a restored photo.
 
     Args:
         seconds: that it took.
-        kept: blocks that the guard kept, or None.
+        result: `RestoreResult`.
     """
     text = f"Restored in {exact(seconds)}."
-    share = 0 if kept is None else round(100 * kept.mean())
-    if share:
+    if result.is_calibrated:
+        statement = result.statement
+        text += f" {statement[0].upper()}{statement[1:]}."
+    share = 0 if result.kept is None else round(100 * result.kept.mean())
+    if share and result.share:
         text += (
             f" {share} % of it is unchanged: it is sharp already, or no answer fits."
         )

@@ -344,18 +344,6 @@ class _Refused(Exception):
     """A photo is not written, for a reason."""
 
 
-def _statement(result):
-    """What the calibration says of a photo, in a line."""
-    if not result.familiar:
-        return "unlike the photos that the calibration saw: no statement"
-    if result.share == 0:
-        return "left as it is: a gain is not certain (--no-guard restores it)"
-    return (
-        f"likely better: {result.gain_probability:.0%}; "
-        f"at least {result.psnr_lower_bound(0.9):.1f} dB with 90 %"
-    ).replace("%;", " %;")
-
-
 def _check_probability(result, minimum):
     """Raises _Refused where a photo is not likely enough to be better."""
     if not result.familiar:
@@ -407,7 +395,8 @@ def _restore_file(model, path, target, options, engine, bar):
     )
 
     if result.is_calibrated:
-        bar.message(f"{printable(path.name)}: {_statement(result)}")
+        remedy = " (--no-guard restores it)" if result.share == 0 else ""
+        bar.message(f"{printable(path.name)}: {result.statement}{remedy}")
     if options.min_gain_probability is not None:
         _check_probability(result, options.min_gain_probability)
     target.parent.mkdir(parents=True, exist_ok=True)

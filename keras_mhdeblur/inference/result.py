@@ -130,6 +130,24 @@ class RestoreResult:
         """
         return self._said(lambda trust: trust.statement.gain_probability)
 
+    @property
+    def statement(self) -> str:
+        """What the calibration says of the image, in a line.
+
+        Raises:
+            ValueError: if there is no calibration, or the result is of a batch.
+        """
+        self._said(lambda trust: trust)
+        self._one_of(self._restored)
+        if self.share == 0:
+            return "left as it is: a gain is not certain"
+        if not self.familiar:
+            return "unlike the photos that the calibration saw: no statement"
+        return (
+            f"likely better: {100 * self.gain_probability:.0f} %; at least "
+            f"{self.psnr_lower_bound(0.9):.1f} dB with 90 %"
+        )
+
     def psnr_lower_bound(self, level: float = 0.9) -> float | np.ndarray:
         """PSNR to the sharp image that is reached with a given probability.
 

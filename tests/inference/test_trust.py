@@ -90,6 +90,7 @@ def test_a_kept_photo_is_kept_to_the_last_bit(photo):
     result = model.restore(photo)
     np.testing.assert_array_equal(result.image, photo)
     assert result.gain_probability == 0
+    assert result.statement.startswith("left as it is")
 
 
 def test_statements(photo):
@@ -105,6 +106,7 @@ def test_statements(photo):
     np.testing.assert_allclose((high - low)[inside], 2 * half, atol=1e-6)
     assert low.shape == photo.shape and inside.any()
     assert result.familiar
+    assert result.statement == "likely better: 70 %; at least 24.4 dB with 90 %"
     batch = model.restore(np.stack([photo, photo]))
     np.testing.assert_allclose(batch.gain_probability, [0.7, 0.7])
     assert batch.band()[0].shape == (2, *photo.shape)
@@ -118,7 +120,8 @@ def test_a_photo_unlike_all_others_is_not_familiar(photo):
     highest = found.highest.copy()
     highest[1] = -49.0
     model.calibration = dataclasses.replace(found, highest=highest)
-    assert not model.restore(photo).familiar
+    result = model.restore(photo)
+    assert not result.familiar and result.statement.startswith("unlike the photos")
 
 
 def test_gray_photos_stay_gray(photo):
