@@ -15,7 +15,7 @@ from keras_mhdeblur.cli.common import (
 def add_parser(commands):
     parser = commands.add_parser(
         "calibrate",
-        help="fit what is said of restored photos, and when to leave one alone",
+        help="fit statements on restored photos, and the choice of photos to leave",
         description="Fits a preset's calibration to a set of images that did not train "
         "it, and writes it into the preset's folder: `mhdeblur restore` then leaves "
         "photos alone that it would not make better, and says how likely a photo is "

@@ -8,12 +8,15 @@ head changes it, whether that is detail or not, and how far the heads agree.
 
 import numpy as np
 
-from keras_mhdeblur.hypotheses.adaptive import BLOCK, block_sums, brightness
+from keras_mhdeblur.hypotheses.adaptive import BLOCK, brightness
 
 # Added to energies before logarithms: a change by 1/40 of a level of 255.
 _FLOOR = 1e-8
 _DARK, _LIGHT = 0.02, 0.98
 _JPEG = 8
+# Side of the cells whose means are a change without detail, and of the quietest ones.
+_CELL = 4
+_BAND = 8 * BLOCK
 # The first so many features are of the photo alone.
 NUM_PHOTO_FEATURES = 14
 
@@ -28,42 +31,57 @@ def moments(heads: np.ndarray, image: np.ndarray) -> np.ndarray:
     Returns:
         float32 (M, ceil(H/16), ceil(W/16)); the first is the number of pixels.
     """
+    height = len(image)
+    parts = []
+    # In bands, which fit into a processor's cache: three times as fast.
+    for top in range(0, height, _BAND):
+        bottom = min(top + _BAND, height)
+        rows = slice(max(top - BLOCK, 0), min(bottom + BLOCK, height))
+        first = (top - rows.start) // BLOCK
+        count = -(-(bottom - top) // BLOCK)
+        found = _moments(heads[:, rows], image[rows])
+        parts.append(found[:, first : first + count])
+    return np.concatenate(parts, axis=1)
+
+
+def _moments(heads, image):
     photo = brightness(image)
     changes = brightness(heads) - photo
     once = _smooth(photo)
     fine, coarse = photo - once, once - _smooth(_smooth(once))
     across, down = _differences(photo)
-    parts = [
-        np.ones_like(photo),
+    squares = across * across, down * down
+    count = _sums(np.ones_like(photo))
+    quiet = _of_blocks(_means(fine * fine)).min(axis=(1, 3)) * count
+    sums = [count, quiet]
+    for values in (
         photo,
         photo * photo,
-        photo < _DARK,
-        photo > _LIGHT,
+        np.float32(photo < _DARK),
+        np.float32(photo > _LIGHT),
         fine * fine,
         coarse * coarse,
         fine * coarse,
         np.abs(fine),
         np.abs(coarse),
-        across * across,
-        down * down,
-        (across * across) ** 2 + (down * down) ** 2,
+        *squares,
+        squares[0] ** 2 + squares[1] ** 2,
         *_phases(across),
-    ]
-    smooth = _smooth(_smooth(changes))
-    for change, low in zip(changes, smooth):
+    ):
+        sums.append(_sums(values))
+    for change in changes:
         gradient = _differences(change)
-        parts += [
-            change,
-            gradient[0] ** 2 + gradient[1] ** 2,
-            low * low,
-            change * fine,
-            change * coarse,
+        low = _of_blocks(_means(change) ** 2).mean(axis=(1, 3)) * count
+        sums += [
+            _sums(change),
+            _sums(gradient[0] ** 2 + gradient[1] ** 2),
+            low,
+            _sums(change * fine),
+            _sums(change * coarse),
         ]
     for i, j in zip(*np.tril_indices(len(heads))):
-        parts.append(changes[i] * changes[j])
-    sums = [_sums(np.asarray(part, "float32")) for part in parts]
-    quiet = _quiet(fine) * sums[0]
-    return np.stack([sums[0], quiet, *sums[1:]])
+        sums.append(_sums(changes[i] * changes[j]))
+    return np.stack(sums)
 
 
 def features(sums: np.ndarray, num_heads: int) -> np.ndarray:
@@ -125,13 +143,30 @@ def features(sums: np.ndarray, num_heads: int) -> np.ndarray:
 
 
 def _sums(values):
-    """Sums over blocks; the last blocks may be smaller."""
+    """Sums over blocks of 16x16 pixels; the last blocks may be smaller."""
     height, width = (size - size % BLOCK for size in values.shape)
-    if (height, width) != values.shape or not values.size:
-        return block_sums(values, (BLOCK, BLOCK))
-    # Whole blocks: five times as fast.
-    rows = values.reshape(height // BLOCK, BLOCK, width).sum(axis=1)
-    return rows.reshape(len(rows), width // BLOCK, BLOCK).sum(axis=2)
+    rows = values[:height].reshape(-1, BLOCK, values.shape[1]).sum(axis=1)
+    if height < len(values):
+        rows = np.concatenate([rows, values[height:].sum(axis=0, keepdims=True)])
+    sums = rows[:, :width].reshape(len(rows), -1, BLOCK).sum(axis=2)
+    if width < values.shape[1]:
+        rest = rows[:, width:].sum(axis=1, keepdims=True)
+        sums = np.concatenate([sums, rest], axis=1)
+    return sums
+
+
+def _means(values):
+    """Means over 4x4 pixels; the last blocks repeat their last pixels."""
+    padding = [(0, -size % BLOCK) for size in values.shape]
+    values = np.pad(values, padding, "edge")
+    rows = values.reshape(-1, _CELL, values.shape[1]).sum(axis=1)
+    return rows.reshape(len(rows), -1, _CELL).sum(axis=2) / np.float32(_CELL**2)
+
+
+def _of_blocks(cells):
+    """The cells of 4x4 pixels of every block: (rows, 4, columns, 4)."""
+    count = BLOCK // _CELL
+    return cells.reshape(-1, count, cells.shape[1] // count, count)
 
 
 def _log(energy):
@@ -145,9 +180,9 @@ def _differences(values):
 
 def _phases(across):
     """Steps between columns, of every eighth column: JPEG's blocks begin at one."""
-    size = np.abs(across)
+    size = _JPEG * np.abs(across)
     columns = np.arange(across.shape[1]) % _JPEG
-    return [_JPEG * size * (columns == phase) for phase in range(_JPEG)]
+    return [size * np.float32(columns == phase) for phase in range(_JPEG)]
 
 
 def _smooth(values):
@@ -160,12 +195,3 @@ def _smooth(values):
     wide = np.pad(values, [*padding, (0, 0), (2, 2)], "edge")
     a, b, c, d, e = (wide[..., k : k + width] for k in range(5))
     return ((a + e) + 4 * (b + d) + 6 * c) * np.float32(1 / 16)
-
-
-def _quiet(fine):
-    """Mean energy of the quietest 4x4 pixels of every block: noise, not detail."""
-    height, width = fine.shape
-    fine = np.pad(fine, ((0, -height % BLOCK), (0, -width % BLOCK)), "symmetric")
-    energy = block_sums(fine * fine, (4, 4)) / 16
-    rows, columns = (size // 4 for size in energy.shape)
-    return energy.reshape(rows, 4, columns, 4).min(axis=(1, 3))

@@ -271,7 +271,7 @@ def test_entries_are_arguments_of_what_they_are_for():
         assert entries(section) == arguments(getattr(losses, name))
     assert {"relaxation"} == arguments(losses.HypothesisLoss, "base", "combine")
     expected = {
-        "model": arguments(Deblurrer, "network"),
+        "model": arguments(Deblurrer, "network", "calibration"),
         "learning_rate": arguments(WarmupHoldCosine, "total_steps"),
     }
     assert {
