@@ -19,7 +19,7 @@ def add_parser(commands):
         description="Fits a preset's calibration to a set of images that did not train "
         "it, and writes it into the preset's folder: `mhdeblur restore` then leaves "
         "photos alone that it would not make better, and says how likely a photo is "
-        "better. Images of --report show whether that is true; they choose nothing.",
+        "better. Images of --report count how often that is true; they choose nothing.",
     )
     add = parser.add_argument
     add("preset", metavar="FOLDER", help="the preset's folder")
