@@ -270,7 +270,7 @@ def _threshold(seen, scores):
         found.append((losers, gains.mean(), threshold))
     most = max(gain for _, gain, _ in found)
     enough = [entry for entry in found if entry[1] >= _ENOUGH * most]
-    return float(min(enough, key=lambda entry: entry[0])[2])
+    return round(float(min(enough, key=lambda entry: entry[0])[2]), 3)
 
 
 def _widths(seen, shares, num_heads, errors):
