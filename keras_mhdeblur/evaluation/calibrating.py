@@ -1,4 +1,4 @@
-"""Fits a `Calibration` to pairs with known answers (split conformal prediction).
+"""Fits a `Calibration` to pairs with known answers (cross-conformal prediction).
 
 Everything that is checked is checked on pairs of scenes that the checked function was
 not fitted to: scenes are divided into folds, and each fold is judged by functions that
@@ -16,6 +16,7 @@ from keras import ops
 from keras_mhdeblur.deblurrer import Deblurrer
 from keras_mhdeblur.evaluation.image_sets import ImageSet, Pair
 from keras_mhdeblur.evaluation.protocols import PLAIN
+from keras_mhdeblur.evaluation.set_scores import TOLERANCE
 from keras_mhdeblur.hypotheses.adaptive import BLOCK, block_sums, neighbourhood
 from keras_mhdeblur.hypotheses.calibration import (
     LEAST_CHANGE,
@@ -34,14 +35,13 @@ from keras_mhdeblur.utils.progress import ProgressBar
 
 MIN_PAIRS, MIN_SCENES = 100, 5
 _FOLDS = 5
-# An image is worse than its input where it loses more than this, in dB.
-TOLERANCE = 0.1
 # Share of the gain that is not given up for fewer losers.
 _ENOUGH = 0.95
 _THRESHOLDS = (*np.arange(0, 0.9, 0.1), *np.arange(0.9, 0.99, 0.01), 0.99, 0.995)
 # Squared errors below the first are no loss to the gate (50 dB); PSNR above the second
 # is not told apart.
 _GATE_FLOOR, _MOST_PSNR = 1e-5, 60.0
+# How much more a loss counts than a gain, and the gains in dB that are told apart.
 _CAUTION = 40.0
 _GAINS = (-3.0, 6.0)
 _UNITS, _BATCH_SIZE, _LEARNING_RATE = 16, 256, 5e-3

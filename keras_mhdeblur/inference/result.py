@@ -155,9 +155,8 @@ class RestoreResult:
             level: the probability, from 0 to 1.
 
         Returns:
-            Decibels, at most 60; of a batch (B,). By split conformal prediction
-            (arXiv 2505.09528): of photos such as the calibration's, a share `level`
-            reach it.
+            Decibels, at most 60; of a batch (B,). By conformal prediction (arXiv
+            2505.09528): of photos such as the calibration's, a share `level` reach it.
 
         Raises:
             ValueError: if `level` is out of its range, or there is no calibration.
