@@ -8,9 +8,11 @@ import numpy as np
 
 from keras_mhdeblur.deblurrer import Deblurrer
 from keras_mhdeblur.evaluation.protocols import Protocol, get_protocol
+from keras_mhdeblur.hypotheses.moments import moments
 from keras_mhdeblur.hypotheses.pairs import pair_indices
 from keras_mhdeblur.hypotheses.stacks import medoid_index
 from keras_mhdeblur.inference.guard import guarded
+from keras_mhdeblur.inference.trust import calibration_of
 from keras_mhdeblur.photos.pixels import checked_image
 from keras_mhdeblur.utils.progress import ProgressBar
 
@@ -123,6 +125,7 @@ class _Scorer:
         self.pairs = model.head_info.pairs
         self.names = self.pairs.names
         self.selection = model.head_info.parse(model.select)
+        self.calibration = calibration_of(model)
         self.rows = []
 
     def add(self, blurry, sharp):
@@ -146,8 +149,14 @@ class _Scorer:
         restored = selected
         if self.protocol.as_restored:
             kept, blocks = guarded(heads, blurry, self.selection.weights)
-            if blocks.any():
+            if blocks.any() or self.calibration is not None:
                 image = self.selection.image(kept, blurry)
+                if self.calibration is not None:
+                    change = np.clip(image, 0, 1) - blurry
+                    share = self.calibration.share(
+                        moments(heads, blurry), float(np.square(change).mean())
+                    )
+                    image = blurry + np.float32(share) * change
                 restored = self.protocol.scores(image, sharp)
         self.rows.append(
             {

@@ -11,6 +11,7 @@ import numpy as np
 
 from keras_mhdeblur.engines.tiling import cores
 from keras_mhdeblur.hypotheses.adaptive import BLOCK
+from keras_mhdeblur.hypotheses.calibration import at_pixels
 
 # Levels of 255. Of 45,600 blocks and channels of REDS and GoPro pairs these limits
 # leave no restored one (`nafnet_mh_c`), and of the sharp labels three.
@@ -128,7 +129,7 @@ def keep_photo(stack, photo, blocks):
     # One block further, so that the fade ends where the block begins.
     share = np.pad(blocks, 1)
     share = _neighbours(np.maximum, share)[1:-1, 1:-1].astype("float32")
-    share = _between_centres(_between_centres(share, height, 0), width, 1)[..., None]
+    share = at_pixels(share, 0, height, width)[..., None]
     # Not weighted: what is kept out may be NaN.
     return np.where(share < 1, stack + share * (photo - stack), photo).astype("float32")
 
@@ -191,13 +192,3 @@ def _neighbours(function, values):
         parts = [wide.take(range(k, k + size), axis) for k in range(3)]
         values = function(function(parts[0], parts[1]), parts[2])
     return values
-
-
-def _between_centres(values, size, axis):
-    """Interpolates values at blocks' centres to pixels along an axis."""
-    position = np.clip((np.arange(size) + 0.5) / BLOCK - 0.5, 0, values.shape[axis] - 1)
-    low = np.minimum(position.astype(int), max(values.shape[axis] - 2, 0))
-    high = np.minimum(low + 1, values.shape[axis] - 1)
-    share = (position - low).astype("float32")
-    share = share[:, None] if axis == 0 else share
-    return (1 - share) * values.take(low, axis) + share * values.take(high, axis)

@@ -9,6 +9,7 @@ import pytest
 
 from keras_mhdeblur import Deblurrer, from_preset, networks
 from keras_mhdeblur.engines.tiling import TilePlan, run_tiled
+from keras_mhdeblur.evaluation import evaluate
 from keras_mhdeblur.hypotheses.calibration import Calibration, at_pixels, gate_share
 from keras_mhdeblur.hypotheses.moments import NUM_PHOTO_FEATURES, features, moments
 from keras_mhdeblur.hypotheses.perceptron import Perceptron
@@ -245,3 +246,15 @@ def test_blocks_fade_into_each_other():
     values = at_pixels(np.array([[0.0, 1.0]]), 0, 16, 32)
     assert values.shape == (16, 32)
     np.testing.assert_allclose(values[:, [0, 15, 16, 31]][0], [0, 15 / 32, 17 / 32, 1])
+
+
+def test_evaluate_scores_the_gated_image(photo):
+    model = adding(8, 8)
+    model.calibration = calibration(model, gate=-30)
+    blurry = photo.astype("float32") / 255
+    sharp = blurry + np.float32(4 / 255)
+    scores = evaluate(model, [(blurry[None], sharp[None])])
+    assert scores["restored"]["psnr"] == scores["input"]["psnr"]
+    model.calibration = calibration(model, gate=0, threshold=0.1)
+    scores = evaluate(model, [(blurry[None], sharp[None])])
+    assert scores["restored"]["psnr"] > scores["selected"]["psnr"] + 20
