@@ -28,7 +28,7 @@ from keras_mhdeblur.hypotheses.calibration import (
 )
 from keras_mhdeblur.hypotheses.moments import NUM_PHOTO_FEATURES, features, moments
 from keras_mhdeblur.hypotheses.perceptron import Perceptron
-from keras_mhdeblur.inference.guard import guarded
+from keras_mhdeblur.inference.guard import guarded_image
 from keras_mhdeblur.inference.trust import calibration_of
 from keras_mhdeblur.presets.litert import choice_fingerprint
 from keras_mhdeblur.utils.progress import ProgressBar
@@ -134,8 +134,7 @@ def examples(
 
 def example(heads, selection, blurry, sharp, scene, random):
     """The `Example` of a pair, float32 images, and its head images."""
-    kept, blocks = guarded(heads, blurry, selection.weights)
-    image = selection.image(kept if blocks.any() else heads, blurry)
+    image = guarded_image(heads, blurry, selection)
     change = np.clip(image, 0, 1) - blurry
     error = blurry - sharp
     outcome = [

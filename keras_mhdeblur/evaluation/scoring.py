@@ -8,11 +8,10 @@ import numpy as np
 
 from keras_mhdeblur.deblurrer import Deblurrer
 from keras_mhdeblur.evaluation.protocols import Protocol, get_protocol
-from keras_mhdeblur.hypotheses.moments import moments
 from keras_mhdeblur.hypotheses.pairs import pair_indices
 from keras_mhdeblur.hypotheses.stacks import medoid_index
-from keras_mhdeblur.inference.guard import guarded
-from keras_mhdeblur.inference.trust import calibration_of
+from keras_mhdeblur.inference.guard import guarded_image
+from keras_mhdeblur.inference.trust import calibration_of, gated_image
 from keras_mhdeblur.photos.pixels import checked_image
 from keras_mhdeblur.utils.progress import ProgressBar
 
@@ -148,16 +147,10 @@ class _Scorer:
             selected = self.protocol.scores(image, sharp)
         restored = selected
         if self.protocol.as_restored:
-            kept, blocks = guarded(heads, blurry, self.selection.weights)
-            if blocks.any() or self.calibration is not None:
-                image = self.selection.image(kept, blurry)
-                if self.calibration is not None:
-                    change = np.clip(image, 0, 1) - blurry
-                    share = self.calibration.share(
-                        moments(heads, blurry), float(np.square(change).mean())
-                    )
-                    image = blurry + np.float32(share) * change
-                restored = self.protocol.scores(image, sharp)
+            image = guarded_image(heads, blurry, self.selection)
+            if self.calibration is not None:
+                image = gated_image(image, heads, blurry, self.calibration)
+            restored = self.protocol.scores(image, sharp)
         self.rows.append(
             {
                 "restored": restored,

@@ -85,6 +85,21 @@ def guarded(stack, photo, weights=None):
     return keep_photo(stack, photo, blocks) if blocks.any() else stack, blocks
 
 
+def guarded_image(heads, photo, selection):
+    """The restored image of a whole photo, not clipped, as the guard leaves it.
+
+    Args:
+        heads: head images (K, H, W, C), not clipped.
+        photo: the blurry image (H, W, C).
+        selection: `Selection`.
+
+    Returns:
+        float32 (H, W, C).
+    """
+    stack, _ = guarded(heads, photo, selection.weights)
+    return selection.image(stack, photo)
+
+
 def implausible(photo, image):
     """Blocks of a restored image that are no sharp version of the photo's.
 

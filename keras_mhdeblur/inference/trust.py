@@ -113,3 +113,20 @@ def gate(values, photo, calibration, sums):
             mixed = blurry + np.float32(share) * (restored.crop(rows, columns) - blurry)
             values[rows] = photo.values_of(mixed[..., : values.shape[-1]])
     return Trust(calibration, sums, share, calibration.statement(sums, share))
+
+
+def gated_image(image, heads, photo, calibration):
+    """`gate` for the arrays of a whole photo.
+
+    Args:
+        image: the restored image (H, W, C).
+        heads: head images (K, H, W, C), not clipped.
+        photo: the blurry image (H, W, C).
+        calibration: `Calibration`.
+
+    Returns:
+        float32 (H, W, C) in [0, 1].
+    """
+    change = np.clip(image, 0, 1) - photo
+    share = calibration.share(moments(heads, photo), float(np.square(change).mean()))
+    return photo + np.float32(share) * change
