@@ -36,6 +36,12 @@ def add_parser(commands):
         "preset's calibration is only checked",
     )
     add(
+        "--train",
+        metavar="FILE",
+        help="further images to fit to, such as zoo/sets/train.yaml, which may have "
+        "trained the preset",
+    )
+    add(
         "--report",
         metavar="FILE",
         help="other images, such as zoo/sets/report.yaml, to check the statements",
@@ -46,6 +52,8 @@ def add_parser(commands):
 
 
 def _calibrate(options):
+    if options.train and not options.set:
+        raise UsageError("--train needs --set: thresholds are chosen on other images")
     if not options.set and not options.report:
         raise UsageError("name images: --set to fit, --report to check")
     if not (Path(options.preset) / "config.json").is_file():
@@ -60,13 +68,15 @@ def _calibrate(options):
     model = load_preset(Path(options.preset), stages=options.stages)
     open_engine(model)
     try:
-        # Both files are read before the work.
-        chosen, reported = (
+        # All files are read before the work.
+        training, chosen, reported = (
             ImageSet(file, options.data) if file else None
-            for file in (options.set, options.report)
+            for file in (options.train, options.set, options.report)
         )
         if chosen is not None:
-            model.calibration = calibrate(model, chosen, progress=True)
+            model.calibration = calibrate(
+                model, chosen, training_pairs=training or (), progress=True
+            )
             set_calibration(options.preset, model.calibration, options.stages)
         if reported is not None:
             _report(model, reported, options.output)

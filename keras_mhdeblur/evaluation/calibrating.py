@@ -2,11 +2,11 @@
 
 Everything that is checked is checked on pairs of scenes that the checked function was
 not fitted to: scenes are divided into folds, and each fold is judged by functions that
-were fitted to the others.
+were fitted to the others, and to pairs that only train.
 """
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
@@ -71,6 +71,7 @@ def calibrate(
     model: Deblurrer,
     pairs: ImageSet | Iterable[Pair],
     *,
+    training_pairs: ImageSet | Iterable[Pair] = (),
     seed: int = 0,
     progress: bool = False,
 ) -> Calibration:
@@ -82,6 +83,9 @@ def calibrate(
     Args:
         model: `Deblurrer`; it does not change. Set the result as its `calibration`.
         pairs: `ImageSet`, or iterable of `Pair`; at least 100 of at least 5 scenes.
+        training_pairs: further pairs, to which functions are fitted, too. Thresholds
+            and statements do not depend on them, so the model may have seen them. The
+            more scenes, the fewer photos become worse.
         seed: integer, of the folds and the fits.
         progress: whether to show a progress bar on stderr.
 
@@ -89,8 +93,8 @@ def calibrate(
         `Calibration`.
 
     Raises:
-        ValueError: there are too few pairs or scenes, or the images of a pair differ in
-            size.
+        ValueError: there are too few pairs or scenes, both kinds of pairs are of one
+            scene, or the images of a pair differ in size.
 
     Example:
 
@@ -100,7 +104,9 @@ def calibrate(
     ```
     """
     seen, _ = examples(model, pairs, seed, progress)
-    return fit_calibration(seen, model.num_heads, choice_fingerprint(model), seed)
+    training, _ = examples(model, training_pairs, seed, progress)
+    fingerprint = choice_fingerprint(model)
+    return fit_calibration(seen, model.num_heads, fingerprint, training, seed)
 
 
 def examples(
@@ -151,6 +157,7 @@ def fit_calibration(
     seen: list[Example],
     num_heads: int,
     fingerprint: str,
+    training: Sequence[Example] = (),
     seed: int = 0,
     steps: int = 3000,
 ) -> Calibration:
@@ -160,6 +167,7 @@ def fit_calibration(
         seen: of `examples`.
         num_heads: K.
         fingerprint: of the model and its choices.
+        training: further examples, which only train.
         seed: integer, of the folds and the fits.
         steps: steps of every fit.
     """
@@ -169,43 +177,54 @@ def fit_calibration(
             f"`pairs` must be at least {MIN_PAIRS} of at least {MIN_SCENES} scenes. "
             f"Received: {len(seen)} pairs of {len(scenes)} scenes"
         )
+    common = {one.scene for one in training}.intersection(scenes)
+    if common:
+        raise ValueError(
+            "`training_pairs` must be of other scenes than `pairs`. Received: both of "
+            f"{min(common)!r}"
+        )
     order = np.random.default_rng(seed).permutation(len(scenes)) % _FOLDS
     fold_of = dict(zip(scenes, order))
-    folds = np.array([fold_of[one.scene] for one in seen])
+    # What only trains is in no fold: it has the number of the functions of all.
+    folds = np.array([fold_of[one.scene] for one in seen] + [_FOLDS] * len(training))
+    every = [*seen, *training]
+    checked = slice(len(seen))
 
     def fitted(values, targets, owners, loss):
-        """Functions fitted to all folds but one, for each, and to all."""
+        """Functions fitted to all folds but one, for each, and at last to all."""
         others = np.stack([folds[owners] != left for left in (*range(_FOLDS), -1)])
         return _fit_perceptrons(values, targets, others.T, loss, seed, steps)
 
     # The gate is fitted to whole images and their quarters.
-    values, outcomes, owners = _pieces(seen, num_heads)
-    *gates, gate = fitted(values, outcomes, owners, _gate_loss)
-    of_images = np.stack([features(whole(one.sums), num_heads) for one in seen])
+    values, outcomes, owners = _pieces(every, num_heads)
+    gates = fitted(values, outcomes, owners, _gate_loss)
+    of_images = np.stack([features(whole(one.sums), num_heads) for one in every])
     scores = [float(gates[fold](row)) for fold, row in zip(folds, of_images)]
-    threshold = _threshold(seen, scores)
-    shares = [_share(one, score, threshold) for one, score in zip(seen, scores)]
+    threshold = _threshold(seen, scores[checked])
+    shares = [_share(one, score, threshold) for one, score in zip(every, scores)]
     rows = np.stack([with_share(row, share) for row, share in zip(of_images, shares)])
     before, after = np.array(
-        [image_psnr(one, share) for one, share in zip(seen, shares)]
+        [image_psnr(one, share) for one, share in zip(every, shares)]
     ).T
-    every = np.arange(len(seen))
+    owners = np.arange(len(every))
     psnr, gains = np.minimum(after, _MOST_PSNR), np.clip(after - before, *_GAINS)
-    *errors, error = fitted(rows, psnr[:, None], every, _huber(2.0))
-    *tellers, gain = fitted(rows, gains[:, None], every, _huber(0.5))
+    errors = fitted(rows, psnr[:, None], owners, _huber(2.0))
+    tellers = fitted(rows, gains[:, None], owners, _huber(0.5))
+    rows, folds, shares = rows[checked], folds[checked], shares[checked]
     told = np.array([errors[fold](row) for fold, row in zip(folds, rows)])
     changed = np.array(shares) > 0
     expected = np.array([tellers[fold](row) for fold, row in zip(folds, rows)])
-    levels, likely = _increasing(expected[changed], (after > before)[changed])
+    gained = (after > before)[checked]
+    levels, likely = _increasing(expected[changed], gained[changed])
     photo = rows[:, :NUM_PHOTO_FEATURES]
     return Calibration(
         fingerprint=fingerprint,
         num_heads=num_heads,
-        gate=gate,
+        gate=gates[-1],
         threshold=threshold,
-        error=error,
-        gain=gain,
-        residuals=np.quantile(psnr - told, np.linspace(0, 1, 101)),
+        error=errors[-1],
+        gain=tellers[-1],
+        residuals=np.quantile(psnr[checked] - told, np.linspace(0, 1, 101)),
         scores=levels,
         probabilities=likely,
         widths=_widths(seen, shares, num_heads, [errors[fold] for fold in folds]),
@@ -451,30 +470,29 @@ def check_calibration(
 
 def records(seen: list[Example], calibration: Calibration) -> dict[str, Any]:
     """The entries of `check_calibration` for examples of one kind."""
-    rows = []
-    for one in seen:
-        share = calibration.share(one.sums, _means(one)[2])
-        before, after = image_psnr(one, share)
-        _, ungated = image_psnr(one, 1.0)
-        said = calibration.statement(one.sums, share)
-        deviations = calibration.deviations(one.sums, share)[_places(one)]
-        rows.append(
-            {
-                "gain": after - before,
-                "ungated": ungated - before,
-                "kept": share == 0,
-                "bound": min(after, _MOST_PSNR) >= said.psnr_lower_bound(0.9),
-                "band": np.mean(
-                    np.abs(_left(one, share)) <= said.width(0.9) * deviations
-                ),
-                "probability": said.gain_probability,
-                "gained": after > before,
-                "familiar": said.familiar,
-            }
-        )
+    rows = [record(one, calibration) for one in seen]
     columns = {name: np.array([row[name] for row in rows], float) for name in rows[0]}
     result = {name: round(float(v.mean()), 4) for name, v in columns.items()}
     for name, prefix in (("gain", ""), ("ungated", "ungated_")):
         result[f"{prefix}least"] = round(float(columns[name].min()), 4)
         result[f"{prefix}worse"] = int((columns[name] < -TOLERANCE).sum())
     return {"images": len(rows), **result}
+
+
+def record(one: Example, calibration: Calibration) -> dict[str, Any]:
+    """The entries of `check_calibration` that are means, of one example."""
+    share = calibration.share(one.sums, _means(one)[2])
+    before, after = image_psnr(one, share)
+    _, ungated = image_psnr(one, 1.0)
+    said = calibration.statement(one.sums, share)
+    deviations = calibration.deviations(one.sums, share)[_places(one)]
+    return {
+        "gain": after - before,
+        "ungated": ungated - before,
+        "kept": share == 0,
+        "bound": min(after, _MOST_PSNR) >= said.psnr_lower_bound(0.9),
+        "band": np.mean(np.abs(_left(one, share)) <= said.width(0.9) * deviations),
+        "probability": said.gain_probability,
+        "gained": after > before,
+        "familiar": said.familiar,
+    }

@@ -19,6 +19,7 @@ from keras_mhdeblur.utils.spelling import did_you_mean
 from keras_mhdeblur.utils.types import PathLike
 
 _BATCH_SIZE = 8
+_SECTIONS = {"photos", "soft_photos", "synthesized", "pairs", "frames", "exposures"}
 _SYNTHESIZED = {"kind", "seed", "sizes", "blur", "exposure", "photos"}
 _PAIRS = {"kind", "blurry", "sharp", "size", "count", "seed", "chose"}
 _FRAMES = {"kind", "folders", "lengths", "size", "count", "seed", "chose"}
@@ -66,7 +67,8 @@ class ImageSet:
 
     The file is YAML with the entries
 
-    - `photos`: paths of sharp photos below the folder of the data.
+    - `photos`: paths of sharp photos below the folder of the data. `soft_photos`:
+      further ones, which are named only, as they are not sharp at their full size.
     - `synthesized`: a list of kinds of blur. `kind`: its name. `seed`: an integer.
       `sizes`: a dictionary from the side of the square crops to their number; the side
       may be `whole`, for whole photos. `blur`: the arguments of `data.MotionBlur`.
@@ -94,8 +96,7 @@ class ImageSet:
     def __init__(self, path: PathLike, data: PathLike):
         self.data = Path(data)
         description = yaml.safe_load(Path(path).read_text("utf-8"))
-        sections = {"photos", "synthesized", "pairs", "frames", "exposures"}
-        _check_names(description, sections, path)
+        _check_names(description, _SECTIONS, path)
         self.photos: list[str] = description.get("photos", [])
         self.synthesized: list[dict] = description.get("synthesized", [])
         self.real_pairs: list[dict] = description.get("pairs", [])

@@ -97,14 +97,15 @@ def test_calibrate_writes_and_checks(model, photo, tmp_path, monkeypatch, capfd)
     assert run("calibrate", tmp_path / "preset", *images) == 2
     assert "at least 100 of at least 5 scenes" in capfd.readouterr().err
 
-    def fitted(seen, num_heads, fingerprint, seed):
-        assert len(seen) == 1
+    def fitted(seen, num_heads, fingerprint, training, seed):
+        assert len(seen) == 1 == len(training)
         found = saying(0.9, 0.8, model)
         return dataclasses.replace(found, fingerprint=fingerprint)
 
     monkeypatch.setattr("keras_mhdeblur.evaluation.calibrating.fit_calibration", fitted)
     report = "--report", tmp_path / "set.yaml", "-o", tmp_path / "checks.json"
-    assert run("calibrate", tmp_path / "preset", *images, *report) == 0
+    train = "--train", tmp_path / "set.yaml"
+    assert run("calibrate", tmp_path / "preset", *images, *train, *report) == 0
     assert "Bound: images above" in capfd.readouterr().out
     kinds = json.loads((tmp_path / "checks.json").read_text())
     # The input is the label: 8 levels of change, nine tenths of which are kept.
@@ -112,5 +113,7 @@ def test_calibrate_writes_and_checks(model, photo, tmp_path, monkeypatch, capfd)
     assert from_preset(tmp_path / "preset").calibration.pairs == 100
     assert run("calibrate", "nafnet_mh_c", *images) == 2
     assert "no folder of a preset" in capfd.readouterr().err
+    assert run("calibrate", tmp_path / "preset", *train, *images[2:]) == 2
+    assert "--train needs --set" in capfd.readouterr().err
     assert run("calibrate", tmp_path / "preset", "--data", tmp_path) == 2
     assert "name images" in capfd.readouterr().err

@@ -19,7 +19,7 @@ from keras_mhdeblur.hypotheses.selection import HeadInfo
 SELECTION = HeadInfo(Pairs(1, False)).parse("mean")
 
 
-def population(count, seed):
+def population(count, seed, contrasts=(0.05, 0.2), name="scene"):
     """Photos of 64x64 pixels; restoring helps those with contrast and harms others.
 
     The blurry photo's error is noise of 0.05. What restoring changes takes three
@@ -29,7 +29,7 @@ def population(count, seed):
     rows, columns = np.mgrid[:64, :64] / 64
     found = []
     for index in range(count):
-        contrast = random.uniform(0.05, 0.2)
+        contrast = random.uniform(*contrasts)
         phase = random.uniform(0, 6)
         waves = contrast * np.sin(8 * rows + phase) * np.cos(6 * columns)
         sharp = np.repeat(0.5 + waves[..., None], 3, axis=2).astype("float32")
@@ -37,7 +37,7 @@ def population(count, seed):
         change = (-0.75 if contrast > 0.12 else 0.75) * error
         blurry = np.clip(sharp + error, 0, 1)
         heads = (blurry + change)[None]
-        scene = f"scene {index % 10}"
+        scene = f"{name} {index % 10}"
         found.append(example(heads, SELECTION, blurry, sharp, scene, random))
     return found
 
@@ -64,6 +64,27 @@ def test_statements_hold_for_new_photos(fitted):
     assert fresh["band"] == pytest.approx(0.9, abs=0.04)
     assert fresh["probability"] == pytest.approx(fresh["gained"], abs=0.1)
     assert fresh["familiar"] > 0.95
+
+
+def test_gate_learns_of_training_pairs(fitted):
+    # The pairs that choose hold none that restoring harms.
+    good = population(100, 3, (0.13, 0.2))
+    both = population(100, 4, name="other")
+    gates = [
+        fit_calibration(good, 1, "a model", training, steps=500)
+        for training in ((), both)
+    ]
+    harmed = population(50, 5, (0.05, 0.1))
+    without, with_training = (records(harmed, gate)["worse"] for gate in gates)
+    assert without > 40
+    assert with_training == 0
+    assert gates[1].pairs == 100
+
+
+def test_training_pairs_of_the_same_scenes(fitted):
+    seen, _ = fitted
+    with pytest.raises(ValueError, match="Received: both of 'scene 0'"):
+        fit_calibration(seen, 1, "a model", seen[:10])
 
 
 def test_others_are_not_familiar(fitted):

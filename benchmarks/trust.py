@@ -1,0 +1,161 @@
+"""Tables of docs/research/trust.md: the gate, its threshold, statements under shift.
+
+    python benchmarks/trust.py PRESET[@STAGES] --data DATA --keep FOLDER
+        [--sets zoo/sets] [--pictures FILE.png]
+
+Fits a calibration as `mhdeblur calibrate` does, and checks it on the images that are
+reported: for every kind, with other thresholds, and fitted to camera shake alone. The
+folder keeps what the preset makes of the images, which takes an hour: a second run
+goes on from there. `--pictures` draws the ten reported images that lose most.
+"""
+
+import argparse
+import collections
+import dataclasses
+import pathlib
+import pickle
+
+from matplotlib.figure import Figure
+
+from keras_mhdeblur import from_preset
+from keras_mhdeblur.evaluation import ImageSet
+from keras_mhdeblur.evaluation.calibrating import (
+    examples,
+    fit_calibration,
+    record,
+    records,
+)
+from keras_mhdeblur.presets.litert import choice_fingerprint
+
+COLUMNS = {
+    "images": "{:d}",
+    "ungated": "{:+.2f}",
+    "ungated_least": "{:+.2f}",
+    "ungated_worse": "{:d}",
+    "gain": "{:+.2f}",
+    "least": "{:+.2f}",
+    "worse": "{:d}",
+    "kept": "{:.0%}",
+    "bound": "{:.1%}",
+    "band": "{:.1%}",
+    "probability": "{:.0%}",
+    "gained": "{:.0%}",
+    "familiar": "{:.0%}",
+}
+NOT_BLURRED = ("sharp", "sharp_noise", "sharp_jpeg")
+THRESHOLDS = (0, 0.2, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
+
+
+def loaded(name):
+    name, _, stages = name.partition("@")
+    return from_preset(name, **({"stages": int(stages)} if stages else {}))
+
+
+def kept_examples(model, images, path):
+    """Examples of a set by the names of its pairs."""
+    if not path.is_file():
+        seen, kinds = examples(model, images, progress=True)
+        numbers = collections.Counter()
+        named = {}
+        for one, kind in zip(seen, kinds):
+            numbers[kind] += 1
+            named[f"{kind}/{numbers[kind]:04}"] = one
+        path.write_bytes(pickle.dumps(named))
+    return pickle.loads(path.read_bytes())
+
+
+def by_kinds(named):
+    """Groups of examples: every kind, the blurred ones of the simulation, and all."""
+    kinds = {}
+    for name, one in named.items():
+        kinds.setdefault(name.split("/")[0], []).append(one)
+    return kinds | {"all": list(named.values())}
+
+
+def print_table(rows):
+    print("| |", " | ".join(COLUMNS), "|")
+    print("| --- |", " | ".join(["---"] * len(COLUMNS)), "|")
+    for name, row in rows.items():
+        cells = [form.format(row[column]) for column, form in COLUMNS.items()]
+        print(f"| {name} |", " | ".join(cells), "|", flush=True)
+
+
+def draw_worst(model, images, gains, path, count=10):
+    """Draws the images that lose most: blurry, restored, sharp."""
+    worst = sorted(gains, key=gains.get)[:count]
+    figure = Figure((9.6, 1.75 * count), dpi=80, layout="constrained")
+    axes = figure.subplots(count, 3, squeeze=False)
+    for kind in {name.split("/")[0] for name in worst}:
+        for pair in images.pairs(kind):
+            if pair.name not in worst:
+                continue
+            row = axes[worst.index(pair.name)]
+            shown = pair.blurry, model.restore(pair.blurry).image, pair.sharp
+            for each, image in zip(row, shown):
+                side = min(min(image.shape[:2]), 256)
+                each.imshow(image[:side, :side])
+                each.set_xticks([])
+                each.set_yticks([])
+            row[0].set_ylabel(f"{pair.name}\n{gains[pair.name]:+.2f} dB", fontsize=8)
+    for each, title in zip(axes[0], ("blurry", "restored", "sharp")):
+        each.set_title(title)
+    figure.savefig(path, bbox_inches="tight")
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("preset", metavar="PRESET[@STAGES]")
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--keep", required=True, type=pathlib.Path)
+    parser.add_argument("--sets", default="zoo/sets", type=pathlib.Path)
+    parser.add_argument("--pictures", type=pathlib.Path)
+    options = parser.parse_args()
+    options.keep.mkdir(parents=True, exist_ok=True)
+    model = loaded(options.preset)
+    sets = {
+        name: ImageSet(options.sets / f"{name}.yaml", options.data)
+        for name in ("train", "choose", "report")
+    }
+    train, choose, report = (
+        kept_examples(model, images, options.keep / f"{name}.{options.preset}.pkl")
+        for name, images in sets.items()
+    )
+    fingerprint = choice_fingerprint(model)
+
+    def fitted(choose, train):
+        return fit_calibration(
+            list(choose.values()), model.num_heads, fingerprint, list(train.values())
+        )
+
+    calibration = fitted(choose, train)
+    kinds = by_kinds(report)
+    print(f"\nReported images, threshold {calibration.threshold}\n")
+    print_table({kind: records(seen, calibration) for kind, seen in kinds.items()})
+
+    print("\nThresholds, reported images; blurred: of all but", *NOT_BLURRED, "\n")
+    print("| threshold | worse | gain of the blurred |\n| --- | --- | --- |")
+    blurred = [
+        one for name, one in report.items() if name.split("/")[0] not in NOT_BLURRED
+    ]
+    for threshold in THRESHOLDS:
+        other = dataclasses.replace(calibration, threshold=threshold)
+        worse = records(kinds["all"], other)["worse"]
+        print(f"| {threshold} | {worse} | {records(blurred, other)['gain']:+.3f} |")
+
+    def of_shake(named):
+        return {k: one for k, one in named.items() if k.startswith("shake/")}
+
+    shaken = fitted(of_shake(choose), of_shake(train))
+    print(f"\nFitted to camera shake alone, threshold {shaken.threshold}\n")
+    print_table({kind: records(seen, shaken) for kind, seen in kinds.items()})
+
+    if options.pictures:
+        model.calibration = calibration
+        gains = {name: record(one, calibration)["gain"] for name, one in report.items()}
+        draw_worst(model, sets["report"], gains, options.pictures)
+
+
+if __name__ == "__main__":
+    main()
