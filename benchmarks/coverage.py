@@ -2,14 +2,18 @@
 
     python benchmarks/coverage.py --set zoo/sets/report.yaml --data DATA
         [--presets nafnet_mh_c maxim_mh_c@1] [--orientations nafnet_mh_c]
+        [--output FOLDER]
 
 Of every kind of exposures in the set: CovPSNR in dB of n images, the best that n images
 can have (means of n runs of the frames), and the PSNR of their mean to the frame in the
 middle. A preset is given as NAME or NAME@STAGES. `--orientations` names presets whose
-mean image for eight turns and flips of the photo is a rival.
+mean image for eight turns and flips of the photo is a rival. The folder gets a file
+for each kind, which `mhdeblur figures coverage` draws.
 """
 
 import argparse
+import json
+import pathlib
 
 from keras_mhdeblur import from_preset
 from keras_mhdeblur.evaluation import ImageSet, coverage, eight_orientations
@@ -41,6 +45,7 @@ parser.add_argument("--set", required=True)
 parser.add_argument("--data", required=True)
 parser.add_argument("--presets", nargs="+", default=["nafnet_mh_c", "maxim_mh_c@1"])
 parser.add_argument("--orientations", nargs="*", default=["nafnet_mh_c"])
+parser.add_argument("--output", type=pathlib.Path)
 options = parser.parse_args()
 kinds = {}
 for exposure in ImageSet(options.set, options.data).exposures():
@@ -49,8 +54,9 @@ for exposure in ImageSet(options.set, options.data).exposures():
 for kind, exposures in kinds.items():
     frames = sum(len(frames) for _, frames in exposures) / len(exposures)
     print(f"{kind}: {len(exposures)} exposures, {frames:.1f} frames in the mean")
+    results = {}
     for name, images_of in rows_of(options.presets, options.orientations):
-        found = coverage(images_of, exposures)
+        found = results[name] = coverage(images_of, exposures)
         low, high = found["interval"]
         print(
             f"{name:36} n={found['images']:2} coverage {found['coverage']:6.2f} "
@@ -63,3 +69,7 @@ for kind, exposures in kinds.items():
             for t in range(10)
         )
         print(f"{'':36} most often nearest, by tenths of the exposure: {tenths}")
+    if options.output:
+        options.output.mkdir(parents=True, exist_ok=True)
+        path = options.output / f"coverage_{kind}.json"
+        path.write_text(json.dumps(results, indent=1) + "\n")

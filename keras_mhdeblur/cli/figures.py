@@ -60,6 +60,10 @@ def add_parser(commands):
     add = add_figure("usage", _usage, what)
     add("scores", nargs="+", metavar="SCORES", help=f"one file per model, {results}")
 
+    what = "how much of exposures hypotheses cover, and the nearest to each moment"
+    add = add_figure("coverage", _coverage, what)
+    add("scores", metavar="SCORES", help="file written by benchmarks/coverage.py")
+
 
 def _heatmap(options):
     figures = _import_figures(options.output)
@@ -152,6 +156,18 @@ def _usage(options):
     return _save(figures.usage(results), options.output)
 
 
+def _coverage(options):
+    figures = _import_figures(options.output)
+    source = "`evaluation.coverage`, by names"
+    results = _read_scores(options.scores, (), source)
+    if not isinstance(results, dict) or not results:
+        raise UsageError(f"{options.scores} has no scores: it must be of {source}")
+    for name, result in results.items():
+        keys = "images", "curve", "bound", "nearest"
+        _check_keys(f"{options.scores}: {name}", result, keys, source)
+    return _save(figures.coverage(results), options.output)
+
+
 def _import_figures(output):
     """The module; first it is made sure that the picture can be written."""
     with quiet_import():
@@ -180,20 +196,21 @@ def _read(path):
         raise UsageError(str(error)) from None
 
 
-def _read_scores(path, keys):
+def _read_scores(path, keys, source="`mhdeblur evaluate --output FILE.json`"):
     try:
         scores = json.loads(Path(path).read_text())
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from None
     except ValueError:
         raise UsageError(f"{path} is not a JSON file") from None
+    _check_keys(path, scores, keys, source)
+    return scores
+
+
+def _check_keys(path, scores, keys, source):
     missing = [key for key in keys if not isinstance(scores, dict) or key not in scores]
     if missing:
-        raise UsageError(
-            f"{path} has no {', '.join(missing)}: it must be a file of "
-            "`mhdeblur evaluate --output FILE.json`"
-        )
-    return scores
+        raise UsageError(f"{path} has no {', '.join(missing)}: it must be of {source}")
 
 
 def _save(figure, output):

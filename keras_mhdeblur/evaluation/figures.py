@@ -263,6 +263,55 @@ def usage(results):
     return figure
 
 
+def coverage(results):
+    """Coverage of exposures by the hypotheses, and which are nearest to which moment.
+
+    Args:
+        results: dictionary from names to dictionaries as from `evaluation.coverage`,
+            all of the same exposures.
+
+    Returns:
+        `matplotlib.figure.Figure`: CovPSNR@n as a line for each name, with the bound of
+        n images; beside it, for each name with several images, the share of the
+        frames of each tenth of the exposure that each image is nearest to.
+    """
+    several = {name: each for name, each in results.items() if each["images"] > 1}
+    rows = [each["images"] for each in several.values()]
+    size = (9.0, max(3.8, 0.22 * sum(rows) + 0.55 * len(rows) + 0.4))
+    figure = Figure(size, dpi=_DPI, layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=(1.2, 1))
+    axes = left.subplots()
+    bound = max((each["bound"] for each in results.values()), key=len)[:4]
+    counts = np.arange(1, len(bound) + 1)
+    axes.plot(counts, bound, ":", color=_GREY, label="bound of n images")
+    for number, (name, each) in enumerate(results.items()):
+        style = dict(color=f"C{number}", marker="osD^v<>"[number % 7], markersize=4)
+        axes.plot(np.arange(each["images"]) + 1, each["curve"], label=name, **style)
+    axes.set_xlabel("images n")
+    axes.set_ylabel("CovPSNR@n (dB)")
+    axes.grid(axis="y", alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    left.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
+    if several:
+        panels = right.subplots(
+            len(rows), 1, height_ratios=rows, sharex=True, squeeze=False
+        )[:, 0]
+        most = max(100 * np.max(each["nearest"]) for each in several.values())
+        for panel, (name, each) in zip(panels, several.items()):
+            shown = panel.imshow(
+                100 * np.array(each["nearest"]), _SEQUENTIAL, vmin=0, vmax=most, aspect="auto",
+                extent=(0, 1, each["images"] - 0.5, -0.5),
+            )  # fmt: skip
+            panel.set_title(name, fontsize=9)
+            panel.set_yticks(range(each["images"]))
+            panel.tick_params(labelsize=7)
+        panels[-1].set_xlabel("moment of the exposure")
+        right.supylabel("image", fontsize=10)
+        bar = right.colorbar(shown, ax=list(panels), aspect=30)
+        bar.set_label("nearest to the frame (%)", fontsize=8)
+    return figure
+
+
 def title(result):
     """Name of a model by its heads, of a dictionary as from `evaluation.evaluate`."""
     heads = result["num_heads"]

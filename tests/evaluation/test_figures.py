@@ -142,6 +142,30 @@ def test_usage_draws_the_share_of_every_hypothesis():
     assert len([a for a in figures.usage(results * 3).axes if a.get_visible()]) == 6
 
 
+def covered(count):
+    """As of `evaluation.coverage`: image 0 is nearest to the first half."""
+    nearest = np.zeros((count, 10))
+    nearest[0, :5] = nearest[-1, 5:] = 1
+    return {
+        "images": count,
+        "curve": [20.0 + n for n in range(count)],
+        "bound": [21.0 + 2 * n for n in range(count)],
+        "nearest": nearest.tolist(),
+    }
+
+
+def test_coverage_draws_curves_and_moments():
+    figure = figures.coverage({"photo": covered(1), "heads": covered(3)})
+    curves, moments, _ = figure.axes
+    bound, photo, heads = curves.lines
+    assert list(bound.get_ydata()) == [21, 23, 25]
+    assert list(photo.get_ydata()) == [20] and list(heads.get_ydata()) == [20, 21, 22]
+    assert moments.get_title() == "heads"
+    shares = moments.images[0].get_array()
+    assert shares.shape == (3, 10)
+    assert list(shares[0]) == [100] * 5 + [0] * 5 and shares[1].max() == 0
+
+
 @pytest.mark.slow
 def test_commands_write_pictures(preset, photos, tmp_path, capfd):
     picture = tmp_path / "heatmap.png"
@@ -157,10 +181,12 @@ def test_commands_write_pictures(preset, photos, tmp_path, capfd):
     for index, result in enumerate((scores(1, True), scores(2, False))):
         files.append(tmp_path / f"{index}.json")
         files[-1].write_text(json.dumps(result))
+    (tmp_path / "coverage.json").write_text(json.dumps({"heads": covered(2)}))
     for command, paths in (
         ("ablation", files),
         ("pairs", files[1:]),
         ("usage", files),
+        ("coverage", [tmp_path / "coverage.json"]),
     ):
         picture = tmp_path / f"{command}.png"
         assert run(command, *paths, "--output", picture) == 0
@@ -180,6 +206,7 @@ def test_wrong_arguments(preset, photos, tmp_path, capfd):
         (("pairs", one, "--output", tmp_path / "a.doc"), "suffix"),
         (("pairs", photos[0]), "not a JSON file"),
         (("pairs", tmp_path / "no.json"), "No such file"),
+        (("coverage", one), "images has no images"),
         (("ablation", one, one), "both 2 heads combined"),
         (("ablation", one, other), "different images"),
     ):
