@@ -299,9 +299,13 @@ def coverage(results):
         most = max(100 * np.max(each["nearest"]) for each in several.values())
         for panel, (name, each) in zip(panels, several.items()):
             shown = panel.imshow(
-                100 * np.array(each["nearest"]), _SEQUENTIAL, vmin=0, vmax=most, aspect="auto",
+                100 * np.array(each["nearest"]),
+                _SEQUENTIAL,
+                vmin=0,
+                vmax=most,
+                aspect="auto",
                 extent=(0, 1, each["images"] - 0.5, -0.5),
-            )  # fmt: skip
+            )
             panel.set_title(name, fontsize=9)
             panel.set_yticks(range(each["images"]))
             panel.tick_params(labelsize=7)
