@@ -53,7 +53,8 @@ class Deblurrer(_Trainer):
     one per stage, final stage first.
 
     In `fit`, every sample's label is assigned to its nearest hypothesis and only that
-    one is trained (`losses.HypothesisLoss`; arXiv 2208.13029).
+    one is trained (`losses.HypothesisLoss`; arXiv 2208.13029). Labels (B, T, H, W, C)
+    are T targets per sample, each assigned by itself.
 
     Args:
         network: a model from images to a head stack, or to a list of them, final
@@ -250,7 +251,8 @@ class Deblurrer(_Trainer):
             loss: loss of one image, an `ImageLoss` or any Keras loss;
                 `losses.PSNRLoss()` by default. A `HypothesisLoss` is taken as it is.
             metrics: metrics of (labels, hypotheses), for example
-                `metrics.PSNROverall()`.
+                `metrics.PSNROverall()`. Keras gives sample weights, those of targets,
+                too, to its `weighted_metrics` only.
             synthesis: what makes (blurry, sharp) of the (patches, seeds) of
                 `data.sharp_folder` in the training step, on the device that trains; a
                 `data.MotionBlur`. Batches of images are taken as they are. It is not
@@ -265,7 +267,7 @@ class Deblurrer(_Trainer):
                 f"The model has combine_heads={self.combine_heads}, and `loss` must "
                 f"combine likewise. Received: loss.combine={loss.combine}"
             )
-        for metric in metrics or []:
+        for metric in [*(metrics or []), *(kwargs.get("weighted_metrics") or [])]:
             if isinstance(metric, HypothesisMetric) and metric.num_hypotheses is None:
                 metric.build(self.num_hypotheses)
         super().compile(optimizer=optimizer, loss=loss, metrics=metrics, **kwargs)
@@ -409,7 +411,7 @@ class Deblurrer(_Trainer):
                 `data.sharp_folder`.
 
         Returns:
-            The batch, of (blurry, sharp) in any case.
+            The batch, of (blurry, sharp) in any case; sharp may have several targets.
 
         Raises:
             ValueError: the batch is to be blurred, and nothing is there to do it.

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_mhdeblur.losses.assignment import winner
+from keras_mhdeblur.losses.assignment import count_targets, weights_per_target, winner
 from keras_mhdeblur.losses.image_losses import luma as luma_of
 from keras_mhdeblur.utils.types import Tensor
 
@@ -163,9 +163,12 @@ class HypothesisMetric(keras.metrics.Metric):
     """Base of metrics of hypotheses (B, K', H, W, C) against labels (B, H, W, C).
 
     `measure` gives the values that are averaged over the samples: (B,) or (B, K').
-    Sample weights are honoured. PSNR counts as at most 100 dB, so that one image that
-    is predicted exactly does not make the mean infinite. Before the first update
-    results are 0; those per hypothesis are none while K' is unknown.
+    Labels may also be (B, T, H, W, C), T targets per sample, as for
+    `losses.HypothesisLoss`: the mean is then over the samples and their targets. Sample
+    weights, (B,) or with targets (B, T), are honoured; Keras passes those of `fit` to
+    `weighted_metrics` only. PSNR counts as at most 100 dB, so that one image that is
+    predicted exactly does not make the mean infinite. Before the first update results
+    are 0; those per hypothesis are none while K' is unknown.
 
     Args:
         name: name of the metric.
@@ -192,6 +195,19 @@ class HypothesisMetric(keras.metrics.Metric):
     def update_state(self, y_true, y_pred, sample_weight=None):
         if self.num_hypotheses is None:
             self.build(y_pred.shape[1])
+        count = count_targets(y_true, y_pred)
+        if count is None:
+            self._add(y_true, y_pred, sample_weight)
+            return
+        if sample_weight is not None:
+            sample_weight = weights_per_target(sample_weight, count)
+        # One target after the other: T x K' images at once would be large.
+        for t in range(count):
+            weight = None if sample_weight is None else sample_weight[:, t]
+            self._add(y_true[:, t], y_pred, weight)
+
+    def _add(self, y_true, y_pred, sample_weight):
+        """Adds the values to one label per sample."""
         values = self.measure(y_true, y_pred)
         if len(values.shape) == 1:
             values = ops.repeat(values[:, None], self.num_hypotheses, axis=1)
@@ -203,7 +219,7 @@ class HypothesisMetric(keras.metrics.Metric):
         self.count.assign_add(ops.sum(weight))
 
     def means(self) -> Tensor:
-        """Mean of every hypothesis' value over the samples, (K',)."""
+        """Mean of every hypothesis' value over samples and targets, (K',)."""
         if self.num_hypotheses is None:
             return ops.zeros((1,))
         return ops.divide_no_nan(self.total, self.count)
@@ -221,6 +237,10 @@ class PSNROverall(HypothesisMetric):
 
     It needs the label to choose, so it is an upper bound, not the quality of one
     output. PSNR in dB, of predictions clipped to [0, 1].
+
+    With several targets per sample it is CovPSNR@K': the mean over the targets of the
+    PSNR of the hypothesis nearest to each, how much of an exposure the K' hypotheses
+    cover (`evaluation.coverage`).
     """
 
     def __init__(
@@ -289,7 +309,7 @@ class PSNRPerHypothesis(HypothesisMetric):
 
 @keras.saving.register_keras_serializable(package="keras_mhdeblur")
 class HypothesisUsage(HypothesisMetric):
-    """Share of the samples for which each hypothesis has the best PSNR.
+    """Share of the samples, or of their targets, that each hypothesis is nearest to.
 
     Results are `usage_0`, `usage_1`, ...; they sum to one. A hypothesis that stays
     at zero is dead.

@@ -414,3 +414,167 @@ def test_a_loss_saved_before_annealing_had_its_own_class():
 def test_the_loss_is_the_same_at_every_step():
     loss = losses.HypothesisLoss("mse")
     assert loss.at_step(0) is loss.at_step(7) is loss
+
+
+# Several targets per sample.
+
+
+def targets_and_stack(targets=3, heads=2, shape=(8, 12, 3)):
+    """Targets around a picture, and heads 60 dB from the first ones."""
+    rng = np.random.default_rng(0)
+    picture = rng.random((2, 1, *shape))
+    labels = picture + 0.03 * rng.standard_normal((2, targets, *shape))
+    heads = labels[:, :heads] + 1e-3 * rng.standard_normal((2, heads, *shape))
+    return labels.astype("float32"), heads.astype("float32")
+
+
+def one_by_one(loss, labels, stacks):
+    """Values (B, T) of every target as the label of its sample."""
+    targets = np.moveaxis(labels, 1, 0)
+    return np.stack([loss.call(target, stacks) for target in targets], axis=1)
+
+
+@pytest.mark.parametrize("combine", [True, False])
+@pytest.mark.parametrize(
+    "base",
+    [losses.MSELoss(0.5), losses.PSNRLoss(), losses.PSNRLoss(to_luma=True)],
+    ids=["mse", "psnr", "luma"],
+)
+def test_targets_of_squared_errors_equal_one_label_each(base, combine):
+    labels, stack = targets_and_stack()
+    loss = losses.HypothesisLoss(base, combine)
+    values = loss.call(labels, stack)
+    assert values.shape == (2, 3)
+    expected = one_by_one(loss, labels, stack)
+    atol = 2e-3 if isinstance(base, losses.PSNRLoss) else 1e-9
+    np.testing.assert_allclose(values, expected, rtol=1e-3, atol=atol)
+    assert np.abs(np.diff(expected)).max() > 10 * atol
+    value, (gradient,) = loss_and_gradients(loss, labels, [stack])
+    np.testing.assert_allclose(value, expected.mean(), rtol=1e-3, atol=atol)
+    gradients = [
+        loss_and_gradients(loss, labels[:, t], [stack])[1][0] for t in range(3)
+    ]
+    expected = np.mean(gradients, axis=0)
+    atol = 1e-3 * np.abs(expected).max()
+    np.testing.assert_allclose(gradient, expected, rtol=0, atol=atol)
+
+
+def test_errors_to_far_targets_are_those_of_float64():
+    rng = np.random.default_rng(0)
+    labels, stack = rng.random((2, 5, 9, 8, 3)), rng.random((2, 3, 9, 8, 3))
+    values = assignment.hypothesis_losses(
+        losses.MSELoss(), labels.astype("float32"), stack.astype("float32")
+    )
+    images = [(stack[:, i] + stack[:, j]) / 2 for i in range(3) for j in range(i + 1)]
+    errors = np.stack(images, axis=1)[:, None] - labels[:, :, None]
+    expected = np.square(errors).mean(axis=(3, 4, 5))
+    np.testing.assert_allclose(values, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "base", [losses.L1Loss(), MPRNET, "mse"], ids=["l1", "mprnet", "keras"]
+)
+@pytest.mark.parametrize("relaxation", [0.0, 0.2])
+def test_targets_of_other_losses_equal_one_label_each(base, relaxation):
+    labels, stack = targets_and_stack()
+    loss = losses.HypothesisLoss(base, relaxation=relaxation)
+    values = loss.call(labels, stack)
+    np.testing.assert_array_equal(values, one_by_one(loss, labels, stack))
+
+
+def test_heads_that_are_the_targets_are_right():
+    # A bar that moved left or right: both answers count, the mean of them does not.
+    bar = np.zeros((1, 6, 8, 1), "float32")
+    bar[:, :, 4] = 1
+    labels = np.stack([np.roll(bar, shift, axis=2) for shift in (-2, 2)], axis=1)
+    loss = losses.HypothesisLoss(losses.MSELoss())
+    value, (gradient,) = loss_and_gradients(loss, labels, [labels[:, ::-1]])
+    assert value == 0 and not np.any(gradient)
+    both = np.repeat(labels.mean(axis=1, keepdims=True), 2, axis=1)
+    np.testing.assert_allclose(loss(labels, both), 1 / 16, rtol=1e-6)
+
+
+def test_one_target_is_a_label():
+    label, stages = random_stages(2)
+    for base in losses.PSNRLoss(), losses.L1Loss():
+        loss = losses.HypothesisLoss(base, relaxation=0.1)
+        for weight in None, [2.0, 0.5]:
+            found = loss(label[:, None], stages, weight)
+            np.testing.assert_allclose(found, loss(label, stages, weight), rtol=1e-6)
+
+
+@pytest.mark.parametrize("base", [losses.MSELoss(), MAXIM], ids=["mse", "maxim"])
+def test_targets_of_smaller_stacks(base):
+    label, stacks = scales()
+    labels = np.stack([label, label[::-1], 1 - label], axis=1)
+    loss = losses.HypothesisLoss(base)
+    values = loss.call(labels, stacks)
+    expected = one_by_one(loss, labels, stacks)
+    np.testing.assert_allclose(values, expected, rtol=1e-6)
+
+
+def test_targets_of_unknown_size():
+    label, stacks = scales()
+    labels = np.stack([label, 1 - label], axis=1)
+    loss = losses.HypothesisLoss(losses.PSNRLoss())
+    expected, gradients = loss_and_gradients(loss, labels, stacks)
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec((None, 2, None, None, 3)),
+            [tf.TensorSpec((None, 3, None, None, 3))] * 3,
+        ]
+    )
+    def graph(labels, stacks):
+        value = loss(labels, stacks)
+        return value, tf.gradients(value, stacks)
+
+    value, found = graph(labels, stacks)
+    np.testing.assert_allclose(value, expected, rtol=1e-6)
+    for a, b in zip(found, gradients):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
+
+
+def test_weights_of_samples_and_of_targets():
+    labels, stack = targets_and_stack(targets=2)  # as many targets as samples
+    loss = losses.HypothesisLoss(losses.MSELoss())
+    values = np.array(loss.call(labels, stack))
+    of_targets = np.array([[0, 2], [1, 3]], "float32")
+    expected = np.mean(of_targets * values)
+    np.testing.assert_allclose(loss(labels, stack, of_targets), expected, rtol=1e-6)
+    for of_samples in [3.0, 1.0], [[3.0], [1.0]]:
+        expected = np.mean([[3], [1]] * values)
+        found = loss(labels, stack, np.array(of_samples))
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+    with pytest.raises(ValueError, match=r"Received: sample_weight.shape=\(2, 3\)"):
+        loss(labels, stack, np.ones((2, 3)))
+
+
+def test_filling_does_not_count():
+    labels, stack = targets_and_stack()
+    weights = losses.target_weights([3, 2], 3)
+    np.testing.assert_array_equal(weights, [[1, 1, 1], [1.5, 1.5, 0]])
+    assert not np.any(losses.target_weights([0], 3))
+    loss = losses.HypothesisLoss(losses.PSNRLoss())
+    values = np.array(loss.call(labels, stack))
+    expected = (values[0].mean() + values[1, :2].mean()) / 2
+    labels[1, 2] = 0.5
+    np.testing.assert_allclose(loss(labels, stack, weights), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "labels, message",
+    [
+        ((2, None, 8, 8, 3), "must have a known number of targets T, at least 1"),
+        ((2, 0, 8, 8, 3), "must have a known number of targets T, at least 1"),
+        ((2, 4, 8, 8, 1), r"must be of shape \(B, H, W, C\), or \(B, T, H, W, C\)"),
+        ((2, 4, 2, 8, 8, 3), r"must be of shape \(B, H, W, C\), or \(B, T, H, W, C\)"),
+        ((2, 4, 8, 6, 3), "Stacks must have the label's height and width"),
+        (None, "`y_true` must have a known rank"),
+    ],
+)
+def test_wrong_targets(labels, message):
+    loss = losses.HypothesisLoss(losses.MSELoss())
+    signature = tf.TensorSpec(labels), tf.TensorSpec((2, 3, 8, 8, 3))
+    with pytest.raises(ValueError, match=f"{message}.* Received: y_true.shape="):
+        tf.function(loss).get_concrete_function(*signature)

@@ -110,6 +110,48 @@ def test_sample_weight():
     np.testing.assert_allclose(metric.result(), 25, rtol=1e-5)
 
 
+def all_results(label, stack, *weights):
+    results = {}
+    for name in "Overall", "SingleHead", "Mean", "PerHypothesis":
+        metric = getattr(metrics, f"PSNR{name}")()
+        metric.update_state(label, stack, *weights)
+        value = metric.result()
+        results |= value if isinstance(value, dict) else {name: value}
+    usage = metrics.HypothesisUsage()
+    usage.update_state(label, stack, *weights)
+    return results | usage.result()
+
+
+def test_targets_count_as_labels_of_their_own():
+    rng = np.random.default_rng(0)
+    labels = rng.random((3, 2, 6, 5, 3), "float32")
+    stack = rng.random((3, 4, 6, 5, 3), "float32")
+    weights = np.array([[1, 0], [2, 3], [0.5, 1]], "float32")
+    repeated = [np.concatenate(labels), np.repeat(stack, 2, axis=0)]
+    for given, flat in (
+        ((), ()),
+        ((weights,), (weights.ravel(),)),
+        ((weights[:, 1],), (np.repeat(weights[:, 1], 2),)),
+    ):
+        found = all_results(labels, stack, *given)
+        expected = all_results(*repeated, *flat)
+        assert found.keys() == expected.keys()
+        for key in expected:
+            np.testing.assert_allclose(found[key], expected[key], rtol=1e-5)
+
+
+def test_overall_of_targets_is_the_coverage():
+    targets, stack = hypotheses_with([[1e-2, 1e-4]])
+    # The second target is the image of the first hypothesis.
+    labels = np.stack([targets, stack[:, 0]], axis=1)
+    metric = metrics.PSNROverall()
+    metric.update_state(labels, stack)
+    np.testing.assert_allclose(metric.result(), (40 + 100) / 2, rtol=1e-5)
+    usage = metrics.HypothesisUsage()
+    usage.update_state(labels, stack)
+    assert usage.result() == {"usage_0": 0.5, "usage_1": 0.5}
+
+
 def test_config_round_trip():
     metric = metrics.HypothesisUsage(num_hypotheses=3, dtype="float64")
     copy = keras.saving.deserialize_keras_object(

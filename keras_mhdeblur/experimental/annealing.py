@@ -41,7 +41,8 @@ class AnnealedHypothesisLoss(HypothesisLoss):
             "final", the winner of the final stage is that of all.
 
     Raises:
-        ValueError: an argument is out of its range.
+        ValueError: an argument is out of its range; in a call, labels have several
+            targets per sample.
 
     Example:
 
@@ -86,6 +87,11 @@ class AnnealedHypothesisLoss(HypothesisLoss):
         return _LossAtStep(self, step)
 
     def call(self, y_true, y_pred, temperature=None):
+        if len(y_true.shape) > 4:
+            raise ValueError(
+                "The annealed assignment takes one label per sample, (B, H, W, C). "
+                f"Received: y_true.shape={tuple(y_true.shape)}"
+            )
         total, weights = 0.0, None
         for losses in self.stage_losses(y_true, y_pred):
             if weights is None or self.stage_assignment == "independent":

@@ -1,5 +1,6 @@
 """Losses of one image, and of hypotheses."""
 
+from keras_mhdeblur.losses.assignment import target_weights
 from keras_mhdeblur.losses.hypothesis_loss import HypothesisLoss
 from keras_mhdeblur.losses.image_losses import (
     CharbonnierLoss,
@@ -24,4 +25,5 @@ __all__ = [
     "MSELoss",
     "PSNRLoss",
     "SquaredErrorLoss",
+    "target_weights",
 ]

@@ -7,7 +7,12 @@ import keras
 from keras import ops
 
 from keras_mhdeblur.layers import bilinear_downsample
-from keras_mhdeblur.losses.assignment import hypothesis_losses, winner
+from keras_mhdeblur.losses.assignment import (
+    count_targets,
+    hypothesis_losses,
+    weights_per_target,
+    winner,
+)
 from keras_mhdeblur.losses.image_losses import refuse_reduction
 from keras_mhdeblur.utils.types import LossLike, Tensor
 
@@ -30,6 +35,15 @@ class HypothesisLoss(keras.losses.Loss):
     sample is the loss of the winner, so only the winner is trained.
     Source: arXiv 2208.13029, eq. 4 to 6.
 
+    A blurry photo has several right answers: every moment of its exposure. Labels may
+    therefore be (B, T, H, W, C), T targets per sample, T known. The assignment above is
+    made for every target by itself, and the values are (B, T), one per target. The
+    `sample_weight` of a call is then one weight per sample, (B,), or per target,
+    (B, T). 0 leaves a target out; `losses.target_weights` gives the weights with which
+    samples of fewer targets count as much as the others. Mean squared errors to all
+    targets come from the products of K + T images. Other losses see one target after
+    the other; in training TensorFlow keeps what they make of all T x K' pairs.
+
     Stacks may also have half or a quarter of the label's height and width, as those
     that MAXIM (arXiv 2201.02973) is trained with. They are compared with the label
     made smaller by `layers.bilinear_downsample`, and are stages like others.
@@ -50,7 +64,9 @@ class HypothesisLoss(keras.losses.Loss):
 
     Raises:
         ValueError: `relaxation` is out of its range, or `base` has another `reduction`;
-            in a call, a stack's known size is not the label's, half of it or a quarter.
+            in a call, a stack's known size is not the label's, half of it or a quarter,
+            the number of targets is unknown, or weights or labels have a shape that is
+            not named here.
     """
 
     def __init__(
@@ -87,18 +103,30 @@ class HypothesisLoss(keras.losses.Loss):
         """
         return self
 
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        if sample_weight is not None:
+            count = count_targets(y_true, _stages(y_pred)[0])
+            if count is not None:
+                sample_weight = weights_per_target(sample_weight, count)
+        return super().__call__(y_true, y_pred, sample_weight)
+
     def call(self, y_true, y_pred):
         total = 0.0
         for losses in self.stage_losses(y_true, y_pred):
             weights = self.relaxed(winner(losses))
-            total = total + ops.sum(weights * losses, axis=1)
+            total = total + ops.sum(weights * losses, axis=-1)
         return total
 
     def stage_losses(
         self, y_true: Tensor, y_pred: Tensor | Sequence[Tensor]
     ) -> list[Tensor]:
-        """Losses (B, K') of the hypotheses of every stage, final stage first."""
-        stages = y_pred if isinstance(y_pred, (list, tuple)) else [y_pred]
+        """Losses of the hypotheses of every stage, final stage first.
+
+        Returns:
+            Tensors (B, K'), or (B, T, K') of labels (B, T, H, W, C).
+        """
+        stages = _stages(y_pred)
+        count_targets(y_true, stages[0])
         return [
             hypothesis_losses(
                 self.base, _label_at_size_of(stack, y_true), stack, self.combine
@@ -107,8 +135,8 @@ class HypothesisLoss(keras.losses.Loss):
         ]
 
     def relaxed(self, weights: Tensor) -> Tensor:
-        """Weights (B, K') of the hypotheses, of which the losers get their part."""
-        losers = weights.shape[1] - 1
+        """Weights (..., K') of the hypotheses, of which the losers get their part."""
+        losers = weights.shape[-1] - 1
         if self.relaxation and losers:
             share = self.relaxation / losers
             weights = share + (1 - self.relaxation - share) * weights
@@ -133,12 +161,16 @@ class HypothesisLoss(keras.losses.Loss):
         )
 
 
+def _stages(y_pred):
+    return y_pred if isinstance(y_pred, (list, tuple)) else [y_pred]
+
+
 def _label_at_size_of(stack, label):
-    """Label (B, H, W, C) made as small as a stack (B, K, H/f, W/f, C), f = 1, 2 or 4.
+    """Label (..., H, W, C) made as small as a stack (B, K, H/f, W/f, C), f = 1, 2 or 4.
 
     Where sizes are unknown when the graph is built, the graph chooses.
     """
-    sizes = list(zip(label.shape[1:3], stack.shape[2:4]))
+    sizes = list(zip(label.shape[-3:-1], stack.shape[2:4]))
     possible = [
         factor
         for factor in (1, 2, 4)
@@ -155,12 +187,19 @@ def _label_at_size_of(stack, label):
         )
 
     def smaller(factor):
-        return label if factor == 1 else bilinear_downsample(label, factor)
+        return label if factor == 1 else _downsampled(label, factor)
 
     def choose(factor, *others):
         if not others:
             return smaller(factor)
-        found = ops.shape(label)[1] // ops.shape(stack)[2] == factor
+        found = ops.shape(label)[-3] // ops.shape(stack)[2] == factor
         return ops.cond(found, lambda: smaller(factor), lambda: choose(*others))
 
     return choose(*possible)
+
+
+def _downsampled(images, factor):
+    """`bilinear_downsample` of images (..., H, W, C)."""
+    shape = ops.shape(images)
+    small = bilinear_downsample(ops.reshape(images, (-1, *shape[-3:])), factor)
+    return ops.reshape(small, (*shape[:-3], *ops.shape(small)[1:]))

@@ -8,6 +8,7 @@ from keras_mhdeblur.evaluation.frame_coverage import (
     coverage,
     eight_orientations,
 )
+from keras_mhdeblur.metrics import PSNROverall
 
 
 def levels(*values):
@@ -75,3 +76,14 @@ def test_frames_of_another_shape():
         coverage(lambda blurry: blurry[None], [(levels(0)[0], np.zeros((2, 4, 4, 3)))])
     with pytest.raises(ValueError, match="at least one"):
         coverage(lambda blurry: blurry[None], [])
+
+
+def test_coverage_is_the_metric_of_several_targets():
+    random = np.random.default_rng(0)
+    frames = random.uniform(size=(2, 5, 4, 4, 3)).astype("float32")
+    images = random.uniform(size=(2, 3, 4, 4, 3)).astype("float32")
+    metric = PSNROverall()
+    metric.update_state(frames, images)
+    rows = iter(images)
+    scores = coverage(lambda blurry: next(rows), [(f[0], f) for f in frames])
+    assert scores["coverage"] == pytest.approx(float(metric.result()), abs=1e-3)

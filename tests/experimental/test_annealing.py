@@ -167,6 +167,13 @@ def test_wrong_arguments(settings, received):
         AnnealedHypothesisLoss("mse", **settings)
 
 
+def test_several_targets_are_refused():
+    label, (stack,) = random_stages()
+    for loss in annealed(), annealed().at_step(3):
+        with pytest.raises(ValueError, match="takes one label per sample.* Received:"):
+            loss(label[:, None], stack)
+
+
 def test_config_round_trip():
     loss = annealed(
         combine=False,
