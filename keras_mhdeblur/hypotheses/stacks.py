@@ -18,15 +18,41 @@ def medoid_index(heads, pairs):
         pairs: `Pairs`.
     """
     # No pair has to be formed: |d_i + d_j|^2 = G_ii + 2 G_ij + G_jj.
+    gram = _gram_of_deviations(heads)
+    distances = np.array([gram[i, i] + 2 * gram[i, j] + gram[j, j] for i, j in pairs])
+    # Of four heads the pairs 0+1 and 2+3 are equally far, as are the other two and two:
+    # the first of those that differ by rounding only.
+    return int(np.argmax(distances <= distances.min() + 1e-4 * np.trace(gram)))
+
+
+def order_on_line(heads, pairs):
+    """Indices of the hypotheses in their order along the line they are nearest to.
+
+    Hypotheses that show a motion lie along a line: the direction in which the head
+    images vary most (their first principal component). Which end is first is open.
+
+    Args:
+        heads: head images (K, H, W, C), not clipped.
+        pairs: `Pairs`.
+
+    Returns:
+        List of all indices.
+    """
+    _, vectors = np.linalg.eigh(_gram_of_deviations(heads))
+    places = vectors[:, -1]
+    return sorted(
+        range(len(pairs)), key=lambda k: places[list(pairs.indices[k])].mean()
+    )
+
+
+def _gram_of_deviations(heads):
+    """Products (K, K) of the head images less their mean."""
     gram = 0
     for rows in bands(heads.shape[1]):
         deviation = heads[:, rows] - heads[:, rows].mean(axis=0)
         deviation = deviation.reshape(len(heads), -1)
         gram += deviation @ deviation.T
-    distances = np.array([gram[i, i] + 2 * gram[i, j] + gram[j, j] for i, j in pairs])
-    # Of four heads the pairs 0+1 and 2+3 are equally far, as are the other two and two:
-    # the first of those that differ by rounding only.
-    return int(np.argmax(distances <= distances.min() + 1e-4 * np.trace(gram)))
+    return gram
 
 
 def compose(heads, labels, feather, pairs):

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from keras_mhdeblur.hypotheses import stacks
 from keras_mhdeblur.hypotheses.calibration import at_pixels
@@ -12,7 +13,7 @@ from keras_mhdeblur.hypotheses.selection import HeadInfo
 from keras_mhdeblur.inference.heatmap import heat_map
 from keras_mhdeblur.inference.shifts import shift_map
 from keras_mhdeblur.inference.trust import Trust
-from keras_mhdeblur.photos import Photo, write_image
+from keras_mhdeblur.photos import Photo, write_clip, write_image
 from keras_mhdeblur.utils import disk_arrays
 from keras_mhdeblur.utils.types import PathLike, Select
 
@@ -322,6 +323,61 @@ class RestoreResult:
             paths.append(path.with_name(f"{path.stem}_{name}{path.suffix}"))
             result.save(paths[-1])
         return paths
+
+    def save_clip(
+        self,
+        path: PathLike,
+        *,
+        order: Sequence[int] | None = None,
+        seconds: float = 2.0,
+        size: int = 960,
+    ) -> None:
+        """Writes the hypotheses as a short clip, one after the other and back again.
+
+        A blurry photo does not tell in which direction its time ran, so the clip runs
+        both ways. It shows a motion only if the model was trained with several moments
+        of an exposure as labels: see `losses.HypothesisLoss`.
+
+        Args:
+            path: path of a .gif or .mp4 file; MP4 needs PyAV.
+            order: indices of hypotheses, as in `names`; by default all, in their order
+                along the direction in which they vary most.
+            seconds: length of the clip.
+            size: longest side in pixels; larger images are reduced.
+
+        Raises:
+            ImportError: PyAV is missing.
+            ValueError: an argument is out of its range.
+            OSError: the file cannot be written.
+
+        Example:
+
+        ```python
+        result = model.restore("photo.jpg")
+        result.save_clip("clip.gif")
+        ```
+        """
+        heads = self._one_of(self._stacks())
+        if order is None:
+            order = stacks.order_on_line(heads, self._info.pairs)
+        if not len(order) or not all(0 <= k < len(self.names) for k in order):
+            raise ValueError(
+                f"`order` must hold indices from 0 to {len(self.names) - 1}. "
+                f"Received: order={order!r}"
+            )
+        for name, value in (("seconds", seconds), ("size", size)):
+            if not value > 0:
+                raise ValueError(f"`{name}` must be positive. Received: {name}={value}")
+        order = [*order, *order[-2:0:-1]]
+        images = (self._reduced(index, size) for index in order)
+        write_clip(path, images, seconds / len(order))
+
+    def _reduced(self, index, size):
+        """A hypothesis in 8 bits, (H, W, 3), no side longer than `size` pixels."""
+        pixels = self.hypothesis(index)._restored[0].pixels
+        picture = Image.fromarray(np.uint8(np.round(255 * np.clip(pixels, 0, 1))))
+        picture.thumbnail((size, size), Image.Resampling.LANCZOS)
+        return np.asarray(picture)
 
     def save_uncertainty(self, path: PathLike) -> None:
         """Writes a heat map of the uncertainty with a scale below it.

@@ -1,5 +1,6 @@
 """Photos in and out, without loss; needs neither Keras nor TensorFlow."""
 
+from keras_mhdeblur.photos.clip import write_clip
 from keras_mhdeblur.photos.photo import Photo
 from keras_mhdeblur.photos.reading import (
     ImageFileError,
@@ -17,5 +18,6 @@ __all__ = [
     "photos_of",
     "pixel_limit",
     "read_image",
+    "write_clip",
     "write_image",
 ]

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from PIL import Image, ImageSequence
 
 from keras_mhdeblur import Deblurrer
 from keras_mhdeblur.inference.shifts import shift_map
@@ -168,3 +169,65 @@ def test_shift_map_of_hypotheses(model, result):
 def test_wrong_shift_maps(result, arguments, message):
     with pytest.raises(ValueError, match=message):
         result.shift_map(*arguments)
+
+
+class Moments(keras.Model):
+    """A grey step that moves: at 8, 24, 16 and 32 pixels from the left."""
+
+    num_heads = 4
+
+    def call(self, images, training=False):
+        columns = keras.ops.arange(keras.ops.shape(images)[2])[:, None]
+        heads = [
+            keras.ops.zeros_like(images) + keras.ops.cast(columns < place, "float32")
+            for place in (8, 24, 16, 32)
+        ]
+        return keras.ops.stack(heads, axis=1)
+
+
+@pytest.fixture
+def moving():
+    model = Deblurrer(Moments(), combine_heads=False)
+    return model.restore(np.full((40, 48, 3), 0.5))
+
+
+def steps(images):
+    """How many columns of each image are white."""
+    return [
+        round(float(np.asarray(image)[0, :, 0].mean() * 48 / 255)) for image in images
+    ]
+
+
+def test_clip_shows_the_hypotheses_along_their_line(moving, tmp_path):
+    moving.save_clip(tmp_path / "clip.gif", seconds=1.5)
+    with Image.open(tmp_path / "clip.gif") as clip:
+        frames = [frame.convert("RGB") for frame in ImageSequence.Iterator(clip)]
+        assert clip.info["duration"] == 250 and clip.info["loop"] == 0
+    found = steps(frames)
+    assert found in ([8, 16, 24, 32, 24, 16], [32, 24, 16, 8, 16, 24])
+
+
+def test_clip_in_another_order_and_size(moving, tmp_path):
+    av = pytest.importorskip("av")
+    moving.save_clip(tmp_path / "clip.mp4", order=[3, 0], size=25)
+    with av.open(str(tmp_path / "clip.mp4")) as clip:
+        frames = [frame.to_ndarray(format="rgb24") for frame in clip.decode(video=0)]
+    # 25 by 21 pixels, made even.
+    assert [frame.shape for frame in frames] == [(20, 24, 3)] * 2
+    assert [frame[0, 12].mean() > 128 for frame in frames] == [True, False]
+
+
+@pytest.mark.parametrize(
+    "name, arguments, message",
+    [
+        ("clip.avi", {}, "must end in .gif or .mp4"),
+        ("clip.gif", {"order": [4]}, "from 0 to 3. Received: order=.4."),
+        ("clip.gif", {"order": []}, "Received: order="),
+        ("clip.gif", {"seconds": 0}, "`seconds` must be positive"),
+        ("clip.gif", {"size": -1}, "`size` must be positive"),
+    ],
+)
+def test_clip_with_wrong_arguments(moving, tmp_path, name, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        moving.save_clip(tmp_path / name, **arguments)
+    assert not list(tmp_path.iterdir())
