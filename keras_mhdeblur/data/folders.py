@@ -89,7 +89,7 @@ def synthesized_folder(
 
     Returns:
         `tf.data.Dataset` of (blurry, sharp), float32 (B, patch_size, patch_size, 3) in
-        [0, 1].
+        [0, 1]; with `blur.num_targets` above 1, sharp is (B, num_targets, ...).
 
     Raises:
         ValueError: a photo is broken or too small, and the message names it; or one
@@ -104,15 +104,15 @@ def synthesized_folder(
         if keras.backend.backend() == "tensorflow":
             return blur(images, seeds)
         # The other backends cannot be part of TensorFlow's graph.
-        shape = (patches.batch_size, patches.patch_size, patches.patch_size, 3)
-        return [
-            tf.ensure_shape(images, shape)
-            for images in tf.numpy_function(
-                lambda *batch: list(map(keras.ops.convert_to_numpy, blur(*batch))),
-                (images, seeds),
-                (tf.float32, tf.float32),
-            )
-        ]
+        size, image = patches.batch_size, (patches.patch_size, patches.patch_size, 3)
+        targets = (blur.num_targets,) if blur.num_targets > 1 else ()
+        made = tf.numpy_function(
+            lambda *batch: list(map(keras.ops.convert_to_numpy, blur(*batch))),
+            (images, seeds),
+            (tf.float32, tf.float32),
+        )
+        shapes = (size, *image), (size, *targets, *image)
+        return list(map(tf.ensure_shape, made, shapes))
 
     return dataset.map(blurred, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 

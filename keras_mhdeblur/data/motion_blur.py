@@ -37,6 +37,13 @@ class MotionBlur:
             0.5 is any frame.
         num_frames: Integer, number of sub-exposures. Take one for every two pixels of
             `max_path`, or a network learns to take what repeats in a picture for blur.
+        num_targets: Integer T from 1 to `num_frames`. With 1 the label is one image, at
+            the time that `label_jitter` says. With more it is T images: the
+            sub-exposures nearest to the middles of T equal parts of the exposure (the
+            later of two), in order of time. All of them are right answers
+            (`losses.HypothesisLoss`). They are interpolated, so a little softer than
+            the one image, which is not; `label_jitter` says at which moment the picture
+            lies where it does in the photo.
         gamma: Number, exponent of the camera's response, or a pair of functions (to
             linear, from linear). Functions must be registered with Keras to be saved
             and loaded.
@@ -66,7 +73,8 @@ class MotionBlur:
         patches: (B, S + 2 margin, S + 2 margin, C) uint8.
         seeds: (B,) integers.
 
-    Call returns: (blurry, sharp), float32 (B, S, S, C) in [0, 1].
+    Call returns: (blurry, sharp), float32 (B, S, S, C) in [0, 1]; with several targets
+        sharp is (B, num_targets, S, S, C).
 
     Raises:
         ValueError: a setting is out of its range.
@@ -88,6 +96,7 @@ class MotionBlur:
     max_rotation: float = 1.0
     label_jitter: float = 0.1
     num_frames: int = 16
+    num_targets: int = 1
     gamma: float | tuple[Callable, Callable] = 2.2
     max_noise: float = 0.01
     max_highlight: float = 3.0
@@ -113,6 +122,18 @@ class MotionBlur:
                     f"`{name}` must be between {low} and {high}. "
                     f"Received: {name}={value}"
                 )
+        count = self.num_targets
+        if not isinstance(count, int) or not 1 <= count <= self.num_frames:
+            raise ValueError(
+                "`num_targets` must be an integer from 1 to `num_frames`, "
+                f"{self.num_frames}. Received: num_targets={count!r}"
+            )
+
+    @property
+    def target_frames(self) -> list[int]:
+        """Numbers of the sub-exposures that are the targets, from 0, in order."""
+        count, frames = self.num_targets, self.num_frames
+        return [(2 * t + 1) * frames // (2 * count) for t in range(count)]
 
     @property
     def margin(self) -> int:

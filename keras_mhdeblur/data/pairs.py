@@ -183,6 +183,11 @@ def pairs_from_photo(
             f"Received: max_megapixels={max_megapixels}"
         )
     blur = MotionBlur() if blur is None else blur
+    if blur.num_targets > 1:
+        raise ValueError(
+            "A pair has one sharp image: `blur.num_targets` must be 1. "
+            f"Received: blur.num_targets={blur.num_targets}"
+        )
     pixels = _reduced(from_float(read_image(path).pixels, "uint8"), max_megapixels)
     name = _source_name(path) if name is None else name
     margin = blur.margin

@@ -35,7 +35,8 @@ def synthesize_motion_blur(
     exposure: it is one sample of the images that explain the blur (arXiv 2208.13029,
     section 3.1). The label is the input itself, not interpolated (paths are placed
     so), but where lamps or defocus change it: those are in the label, too, as they are
-    not the motion's doing.
+    not the motion's doing. With `blur.num_targets` above 1 the label is that many of
+    the sub-exposures instead.
 
     Only `keras.ops` are used: it runs in `tf.data` and in batches on an accelerator.
 
@@ -49,8 +50,9 @@ def synthesize_motion_blur(
         return_frames: also return the sub-exposures.
 
     Returns:
-        (blurry, label), both (B, H - 2 margin, W - 2 margin, C) in [0, 1]; with
-        `return_frames` also the sharp frames (B, num_frames, H - 2 margin, ..., C).
+        (blurry, label), both (B, H - 2 margin, W - 2 margin, C) in [0, 1], a label of
+        several targets (B, num_targets, H - 2 margin, ..., C); with `return_frames`
+        also the sharp frames (B, num_frames, H - 2 margin, ..., C).
 
     Raises:
         ValueError: `sharp` or `margin` cannot be used.
@@ -68,19 +70,22 @@ def synthesize_motion_blur(
     response = _response(blur.gamma, blur.gamma_spread, seed)
     scene, label = _scene(sharp, seed, draws, blur, response)
     layers = _layers(scene, seed, draws, blur)
-    light, frames = 0.0, []
+    targets = blur.target_frames if blur.num_targets > 1 else []
+    light, frames = 0.0, {}
     for k in range(blur.num_frames):
         frame = _exposed(layers, k, margin)
         light += frame
-        if return_frames:
-            frames.append(_developed(frame, response))
+        if return_frames or k in targets:
+            frames[k] = _developed(frame, response)
     light = light / blur.num_frames
     blurry = _sensed(light, seed, draws, blur, response)
     blurry = _encoded(blurry, seed, draws, blur)
     inside = slice(margin, -margin or None)
     label = label[:, inside, inside]
+    if targets:
+        label = ops.stack([frames[k] for k in targets], axis=1)
     if return_frames:
-        return blurry, label, ops.stack(frames, axis=1)
+        return blurry, label, ops.stack(list(frames.values()), axis=1)
     return blurry, label
 
 

@@ -170,6 +170,11 @@ class ImageSet:
     def _simulated(self, entry, with_frames=False):
         """Yields blurry images, labels or all frames, and scenes."""
         blur = MotionBlur(**entry.get("blur", {}))
+        if blur.num_targets > 1:
+            raise ValueError(
+                "A set takes one label, or all frames: `num_targets` of `blur` must be "
+                f"1. Received: num_targets={blur.num_targets}"
+            )
         index = 0
         for size, count in entry["sizes"].items():
             side = None if size == "whole" else size + 2 * blur.margin

@@ -55,8 +55,8 @@ def fit_adaptive_weights(
         Tuple of K tuples of floats, the `adaptive_weights` of `Deblurrer`.
 
     Raises:
-        ValueError: if the model has one head, there is no patch, or `shrinkage` is out
-            of its range.
+        ValueError: if the model has one head, there is no patch, labels have several
+            targets, or `shrinkage` is out of its range.
 
     Example:
 
@@ -110,6 +110,11 @@ def _restored_patches(engine, dataset, patch_size):
     """Yields head images (K, h, w, C), blurry and sharp image (h, w, C) of patches."""
     pairs = ((x, y) for batch in dataset for x, y in zip(*map(np.asarray, batch)))
     for blurry, sharp in pairs:
+        if blurry.shape != sharp.shape:
+            raise ValueError(
+                "`dataset` must hold one sharp image of the same shape for each blurry "
+                f"one. Received: dataset of images {blurry.shape} and {sharp.shape}"
+            )
         heads = engine.heads(blurry)
         places = []
         for size in blurry.shape[:2]:

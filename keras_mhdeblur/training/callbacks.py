@@ -143,9 +143,9 @@ class PicturePanel(keras.callbacks.Callback):
     """Every few epochs, a picture of what the model does to the same patches.
 
     Rows are samples; columns are the blurry patch, its best hypothesis, the sharp
-    label and the disagreement of the hypotheses (standard deviation; the brightest
-    colour is 0.05). Below, the share of the epoch's samples that each hypothesis won,
-    if `HypothesisUsage` is among the metrics.
+    label (of several targets the middle one) and the disagreement of the hypotheses
+    (standard deviation; the brightest colour is 0.05). Below, the share of the epoch's
+    samples that each hypothesis won, if `HypothesisUsage` is among the metrics.
 
     Args:
         folder: where epoch_NNNN.png are written, and patches.npz, with which a
@@ -162,6 +162,8 @@ class PicturePanel(keras.callbacks.Callback):
         patches = folder / "patches.npz"
         if not patches.exists():
             blurry, sharp = map(keras.ops.convert_to_numpy, next(iter(dataset))[:2])
+            if sharp.ndim > blurry.ndim:
+                sharp = sharp[:, sharp.shape[1] // 2]
             folder.mkdir(parents=True, exist_ok=True)
             with atomic_file(patches) as partial, open(partial, "wb") as file:
                 np.savez(file, blurry=blurry[:count], sharp=sharp[:count])

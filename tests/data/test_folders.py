@@ -401,15 +401,17 @@ def test_synthesized_labels_are_pieces_of_the_photos(tmp_path):
         assert np.any(levels(blurry) != levels(label))
 
 
-def test_blur_beside_the_pipeline_is_the_same(tmp_path):
+@pytest.mark.parametrize("targets", [1, 3])
+def test_blur_beside_the_pipeline_is_the_same(tmp_path, targets):
     for k in range(3):
         save(tmp_path / f"{k}.png", coordinates(k, 60, 60))
     patches = small(batch_size=4, seed=3, stream_from=0)
-    blur = MotionBlur(6.0, num_frames=4, max_noise=0.0)
+    blur = MotionBlur(6.0, num_frames=4, num_targets=targets, max_noise=0.0)
     assert blur.margin == 10
     sources, seeds = next(iter(sharp_folder(tmp_path, patches, margin=blur.margin)))
     assert sources.shape == (4, 36, 36, 3) and sources.dtype == "uint8"
     expected = next(iter(synthesized_folder(tmp_path, patches, blur)))
+    assert expected[1].shape == (4, *[targets] * (targets > 1), 16, 16, 3)
     for found, images in zip(blur(sources, seeds), expected, strict=True):
         np.testing.assert_allclose(found, images, atol=1.01 / 255)
 

@@ -384,6 +384,11 @@ def test_pairs_of_a_photo(photo, tmp_path):
         assert other["pairs"][0]["seed"] != made["pairs"][0]["seed"]
 
 
+def test_a_pair_has_one_target(photo, tmp_path):
+    with pytest.raises(ValueError, match="Received: blur.num_targets=2$"):
+        pairs_from_photo(photo, tmp_path, blur=MotionBlur(6.0, num_targets=2))
+
+
 def test_whole_photos_lose_their_border(photo, tmp_path):
     made = pairs_from_photo(photo, tmp_path, blur=MotionBlur(6.0, num_frames=4))
     assert files(tmp_path / "blur") == files(tmp_path / "sharp") == ["photo.png"]

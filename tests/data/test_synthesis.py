@@ -148,6 +148,34 @@ def test_label_and_frames_are_crops(margin):
     assert frames.shape == (2, 5, *inside.shape[1:])
 
 
+@pytest.mark.parametrize("targets, numbers", [
+    (2, [1, 3]), (3, [0, 2, 4]), (4, [0, 1, 3, 4]), (5, [0, 1, 2, 3, 4]),
+])  # fmt: skip
+def test_targets_are_sub_exposures_in_order_of_time(targets, numbers):
+    settings = {"max_path": 6.0, "num_frames": 5, "max_lights": 2, "max_objects": 1}
+    expected = blurred(photos(), 1, margin=5, return_frames=True, **settings)
+    found = blurred(
+        photos(), 1, margin=5, return_frames=True, num_targets=targets, **settings
+    )
+    np.testing.assert_array_equal(found[0], expected[0])
+    np.testing.assert_array_equal(found[1], np.array(expected[2])[:, numbers])
+    np.testing.assert_array_equal(found[2], expected[2])
+    alone = blurred(photos(), 1, margin=5, num_targets=targets, **settings)
+    np.testing.assert_array_equal(alone[1], found[1])
+    assert np.min(found[1]) >= 0 and np.max(found[1]) <= 1
+
+
+def test_targets_lie_evenly_on_the_path():
+    blur = {"max_path": 20.0, "num_frames": 16, "label_jitter": 0.0, **PLAIN}
+    _, targets = blurred(dots(3), np.arange(3), num_targets=4, **blur)
+    times = (np.array([[2, 6, 10, 14]], "float32") + 0.5) / 16 - 0.5
+    path = np.array(camera_path(np.arange(3), times, 20.0, 0.0))
+    middle = np.array(camera_path(np.arange(3), 0 * times[:, :1], 20.0, 0.0))
+    for k in range(4):
+        where, _ = centroids(np.array(targets)[:, k])
+        np.testing.assert_allclose(where - 32, (middle - path)[:, k, :2], atol=0.1)
+
+
 # Light.
 
 
@@ -483,7 +511,11 @@ def root(x):
 
 @pytest.mark.parametrize(
     "blur",
-    [MotionBlur(), MotionBlur(**EVERYTHING), MotionBlur(9, gamma=(squared, root))],
+    [
+        MotionBlur(),
+        MotionBlur(**EVERYTHING, num_targets=3),
+        MotionBlur(9, gamma=(squared, root)),
+    ],
 )
 def test_settings_can_be_saved(blur):
     text = json.dumps(keras.saving.serialize_keras_object(blur))
@@ -505,6 +537,13 @@ def test_settings_can_be_saved(blur):
 def test_out_of_range(name, value):
     with pytest.raises(ValueError, match=f"Received: {name}={value}"):
         blurred(photos(), 0, **{name: value})
+
+
+@pytest.mark.parametrize("targets", [0, 9, 2.0, "3"])
+def test_wrong_number_of_targets(targets):
+    message = f"integer from 1 to `num_frames`, 8. Received: num_targets={targets!r}"
+    with pytest.raises(ValueError, match=message):
+        MotionBlur(num_frames=8, num_targets=targets)
 
 
 @pytest.mark.parametrize("margin", [-1, 24, 100])

@@ -136,6 +136,10 @@ def test_mistakes(data):
     images = written(data, photos=["one.png"], synthesized=[entry])
     with pytest.raises(ValueError, match="crop of 256 pixels"):
         next(images.pairs())
+    entry = {"kind": "shake", "seed": 0, "sizes": {8: 1}, "blur": {"num_targets": 2}}
+    images = written(data, photos=["one.png"], synthesized=[entry])
+    with pytest.raises(ValueError, match="must be 1. Received: num_targets=2"):
+        next(images.pairs())
 
 
 def test_no_photo_is_in_two_of_the_sets():

@@ -104,6 +104,12 @@ def test_patches_are_limited(patches, expected):
     assert len(drawn) == expected
 
 
+def test_several_targets_are_refused():
+    targets = [(blurry, np.stack([sharp] * 3, 1)) for blurry, sharp in batches(1)]
+    with pytest.raises(ValueError, match="one sharp image .* Received: dataset of"):
+        fit_adaptive_weights(Model(), targets)
+
+
 def test_refusals():
     one = Model()
     one.num_heads = 1

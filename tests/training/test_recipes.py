@@ -343,7 +343,17 @@ def test_the_seed_gives_the_first_weights():
 
 
 @pytest.mark.slow
-def test_evaluation_pairs_are_always_the_same(tmp_path):
+def test_several_targets_are_an_entry_of_synthesized_data(recipe_file):
+    recipe = recipes.load_recipe(recipe_file, ["data.num_targets=2"])
+    assert recipes.recipe_blur(recipe) == MotionBlur(6.0, num_frames=4, num_targets=2)
+    for section in "paired_folder", "prepared_folder":
+        setting = f"data={{name: {section}, num_targets: 2}}"
+        with pytest.raises(ValueError, match="data has unknown entries: num_targets"):
+            recipes.load_recipe(recipe_file, [setting])
+
+
+@pytest.mark.parametrize("targets", [1, 2])
+def test_evaluation_pairs_are_always_the_same(tmp_path, targets):
     rng = np.random.default_rng(0)
     for k in range(3):
         pixels = rng.integers(0, 256, (48, 48, 3)).astype("uint8")
@@ -351,7 +361,8 @@ def test_evaluation_pairs_are_always_the_same(tmp_path):
     found = []
     for seed in (1, 2):
         keras.utils.set_random_seed(seed)
-        pairs = recipes.evaluation_pairs(TINY, tmp_path, 16, crops_per_image=4)
+        recipe = {**TINY, "data": {**TINY["data"], "num_targets": targets}}
+        pairs = recipes.evaluation_pairs(recipe, tmp_path, 16, crops_per_image=4)
         found.append([sharp[0].numpy() for _, sharp in pairs])
     assert len(found[0]) == 12
     np.testing.assert_array_equal(found[0], found[1])

@@ -238,15 +238,18 @@ def test_initial_weights(tmp_path, photos):
         runs.train(recipe, tmp_path / "b", photos, initial_model=wide, **QUIET)
 
 
-def test_log_and_pictures(tmp_path, photos):
-    runs.train({**TINY, "steps": 4}, tmp_path, photos, verbose=0, panel_every=2)
+@pytest.mark.parametrize("targets", [1, pytest.param(3, marks=pytest.mark.slow)])
+def test_log_and_pictures(tmp_path, photos, targets):
+    recipe = {**TINY, "steps": 4, "data": {**TINY["data"], "num_targets": targets}}
+    runs.train(recipe, tmp_path, photos, verbose=0, panel_every=2)
     assert all(float(row["images_per_second"]) > 0 for row in log_rows(tmp_path))
     (picture,) = (tmp_path / "panels").glob("*.png")
     assert picture.name == "epoch_0002.png"
     pixels = np.asarray(Image.open(picture))
     blurry, best, sharp, spread = np.split(pixels[:32], 4, axis=1)
-    batch = next(iter(recipes.build_dataset(TINY, photos)))
-    for column, expected in zip((blurry, sharp), batch):
+    batch = next(iter(recipes.build_dataset(recipe, photos)))
+    label = batch[1] if targets == 1 else batch[1][:, 1]
+    for column, expected in zip((blurry, sharp), (batch[0], label)):
         expected = np.concatenate(np.rint(255 * expected.numpy()), axis=0)
         np.testing.assert_array_equal(column, expected)
     assert np.ptp(best) > 0 and (pixels[32:] < 128).any()

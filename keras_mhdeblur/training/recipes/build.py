@@ -151,6 +151,8 @@ def evaluation_pairs(
 ) -> tf.data.Dataset:
     """Photos blurred as in a recipe's training, but always the same way.
 
+    The label is one image, also where the training has several targets.
+
     Args:
         recipe: dictionary as from `load_recipe`.
         photo_dir: folder of sharp photos.
@@ -174,7 +176,8 @@ def evaluation_pairs(
         patch_size, batch_size=1, augment=False, crops_per_image=1, stream_from=0
     )
     count = crops_per_image * len(data.list_images(photo_dir))
-    return data.synthesized_folder(photo_dir, patches, recipe_blur(recipe)).take(count)
+    blur = dataclasses.replace(recipe_blur(recipe), num_targets=1)
+    return data.synthesized_folder(photo_dir, patches, blur).take(count)
 
 
 def _image_loss(section):

@@ -47,9 +47,9 @@ DATA = {
     "paired_folder": Entries(_SIZES + "crops_per_image", "augment on_device"),
     "prepared_folder": Entries(_SIZES, "augment on_device"),
     "synthesized_folder": Entries(
-        _SIZES + "crops_per_image max_path max_rotation label_jitter num_frames gamma "
-        "max_noise max_highlight max_zoom path_exponent still_share max_objects "
-        "max_lights max_defocus gamma_spread max_late_noise min_resampling",
+        _SIZES + "crops_per_image max_path max_rotation label_jitter num_frames "
+        "num_targets gamma max_noise max_highlight max_zoom path_exponent still_share "
+        "max_objects max_lights max_defocus gamma_spread max_late_noise min_resampling",
         "jpeg_quality augment on_device",
     ),
 }
