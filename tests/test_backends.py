@@ -49,6 +49,16 @@ def test_two_devices_on_jax_equal_one():
 
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_training_on_several_targets_on(backend, tmp_path):
+    run(backend, PROGRAMS / "several_targets.py", tmp_path)
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_losses_and_metrics_of_several_targets_on(backend):
+    run_tests(backend, "test_metrics.py", "targets")
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_training_on_synthesized_blur_on(backend, tmp_path):
     recipe = pathlib.Path(__file__).parent / "resources" / "tiny_recipe.yaml"
     run(backend, PROGRAMS / "synthesized.py", recipe, tmp_path)

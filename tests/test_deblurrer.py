@@ -431,16 +431,19 @@ def shift_dataset(probability, count=1600, seed=0):
     return bars, np.where(go_left[:, None, None, None], left, right), left, right
 
 
-def test_biases_find_both_labels_and_a_single_one_their_mean():
+def biases(num_heads):
     """The least network there is: heads without kernel, of images without content."""
+    image = keras.Input((1, 1, 1))
+    heads = mhd.layers.MultiHeadOutput(num_heads, 1, 1, name="heads")
+    network = keras.Model(image, heads(image, image))
+    network.num_heads = num_heads
+    heads.conv.bias.assign([-0.1, 0.1][:num_heads])
+    return mhd.Deblurrer(network, combine_heads=False), heads
 
+
+def test_biases_find_both_labels_and_a_single_one_their_mean():
     def trained(num_heads):
-        image = keras.Input((1, 1, 1))
-        heads = mhd.layers.MultiHeadOutput(num_heads, 1, 1, name="heads")
-        network = keras.Model(image, heads(image, image))
-        network.num_heads = num_heads
-        heads.conv.bias.assign([-0.1, 0.1][:num_heads])
-        model = mhd.Deblurrer(network, combine_heads=False)
+        model, heads = biases(num_heads)
         loss = mhd.losses.HypothesisLoss("mse", combine=False)
         metrics = [mhd.metrics.HypothesisUsage()]
         model.compile(keras.optimizers.SGD(0.5), loss=loss, metrics=metrics)
@@ -451,11 +454,47 @@ def test_biases_find_both_labels_and_a_single_one_their_mean():
         return heads.conv.bias.numpy(), [usage[f"usage_{k}"] for k in range(num_heads)]
 
     labels = np.array([3.0] * 7 + [-1.0] * 3, "float32").reshape(-1, 1, 1, 1)
-    biases, usage = trained(2)
-    np.testing.assert_allclose(biases, [-1, 3], atol=1e-3)
+    found, usage = trained(2)
+    np.testing.assert_allclose(found, [-1, 3], atol=1e-3)
     np.testing.assert_allclose(usage, [0.3, 0.7], atol=1e-6)
-    biases, usage = trained(1)
-    np.testing.assert_allclose(biases, [0.7 * 3 - 0.3], atol=1e-3)
+    found, usage = trained(1)
+    np.testing.assert_allclose(found, [0.7 * 3 - 0.3], atol=1e-3)
+
+
+def test_heads_find_all_targets_of_every_sample(eager):
+    # One step is enough: half of a sample's targets are each head's own.
+    targets = np.tile(np.array([3, -1], "float32"), (4, 1))[..., None, None, None]
+    model, heads = biases(2)
+    model.compile(
+        keras.optimizers.SGD(1.0),
+        mhd.losses.MSELoss(),
+        metrics=[mhd.metrics.PSNROverall(), mhd.metrics.HypothesisUsage()],
+        run_eagerly=eager,
+    )
+    model.fit(0 * targets[:, 0], targets, verbose=0)
+    np.testing.assert_allclose(heads.conv.bias, [-1, 3], atol=1e-6)
+    scores = model.evaluate(0 * targets[:, 0], targets, verbose=0, return_dict=True)
+    assert scores["loss"] == pytest.approx(0, abs=1e-10)
+    assert scores["usage_0"] == scores["usage_1"] == 0.5
+    # Filling of weight zero is no answer.
+    weights = mhd.losses.target_weights([1, 1, 1, 1], 2)
+    model.compile(keras.optimizers.SGD(0.5), mhd.losses.MSELoss(), run_eagerly=eager)
+    heads.conv.bias.assign([-0.1, 0.1])
+    model.fit(0 * targets[:, 0], targets, sample_weight=np.array(weights), verbose=0)
+    np.testing.assert_allclose(heads.conv.bias, [-0.1, 3], atol=1e-6)
+
+
+def test_the_step_makes_several_targets(eager):
+    blur = mhd.data.MotionBlur(4, num_frames=4, num_targets=3)
+    patches = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype("uint8")
+    seeds = np.arange(2)
+    model = tiny(select="mean")
+    model.compile(keras.optimizers.SGD(0.0), synthesis=blur, run_eagerly=eager)
+    data = tf.data.Dataset.from_tensor_slices((patches, seeds)).batch(2)
+    found = model.fit(data, verbose=0).history["loss"][0]
+    blurry, targets = blur(patches, seeds)
+    assert targets.shape == (2, 3, 16, 16, 3)
+    assert model.evaluate(blurry, targets, verbose=0) == pytest.approx(found, abs=1e-3)
 
 
 @pytest.mark.slow

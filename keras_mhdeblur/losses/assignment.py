@@ -186,7 +186,7 @@ def target_weights(counts: Tensor, num_targets: int) -> Tensor:
     """Sample weights for `fit` where samples have fewer targets than their labels hold.
 
     Of labels (B, T, H, W, C) the first `counts` targets of each sample are valid, the
-    others are filling. A valid target gets T / count, another 0, so that every sample
+    others are filling, for example copies of valid ones. A valid target gets T / count, another 0, so that every sample
     counts the same.
 
     Args:

@@ -103,6 +103,40 @@ def test_two_replicas_equal_one_device(
     assert sorted(map(np.sum, two_counts[-2:])) == [samples, samples]
 
 
+@pytest.mark.parametrize("weighted", [
+    "targets", pytest.param(None, marks=pytest.mark.slow),
+    pytest.param("samples", marks=pytest.mark.slow),
+])  # fmt: skip
+def test_targets_on_two_replicas_equal_one_device(strategy, make_model, weighted):
+    x, y = blurry_and_sharp(12)
+    targets = np.stack([y, x, y[::-1]], axis=1)
+    weight = {
+        None: None,
+        "samples": np.arange(1, 13, dtype="float32") / 4,
+        "targets": np.array(mhd.losses.target_weights([3, 1, 2, 3, 2, 2] * 2, 3)),
+    }[weighted]
+
+    def train(scope):
+        with scope:
+            model = make_model(
+                lambda: mhd.training.TorchAdamW(1e-3, global_clipnorm=0.01),
+                weighted_metrics=[mhd.metrics.PSNROverall()],
+            )
+        # The last batches give the replicas two samples and one, then one and none.
+        for rows in slice(7), slice(7, 12):
+            history = model.fit(
+                x[rows], targets[rows], batch_size=4, shuffle=False, verbose=0,
+                sample_weight=None if weight is None else weight[rows],
+            ).history  # fmt: skip
+        return arrays(model.weights), history
+
+    one, one_history = train(tf.device("CPU:0"))
+    two, two_history = train(strategy.scope())
+    for a, b in zip(one, two):
+        np.testing.assert_allclose(b, a, atol=5e-6)
+    assert_equal_logs(two_history, one_history)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("bad", [0, 3])
 def test_a_step_that_overflows_on_one_replica_is_skipped(strategy, make_model, bad):
