@@ -19,7 +19,6 @@ from keras_mhdeblur.evaluation.protocols import PLAIN
 from keras_mhdeblur.evaluation.set_scores import TOLERANCE
 from keras_mhdeblur.hypotheses.adaptive import BLOCK, block_sums, neighbourhood
 from keras_mhdeblur.hypotheses.calibration import (
-    LEAST_CHANGE,
     REACH,
     Calibration,
     gate_share,
@@ -35,8 +34,8 @@ from keras_mhdeblur.utils.progress import ProgressBar
 
 MIN_PAIRS, MIN_SCENES = 100, 5
 _FOLDS = 5
-# Share of the gain that is not given up for fewer losers.
-_ENOUGH = 0.95
+# Share of the images that may lose.
+_MOST_LOSERS = 0.001
 _THRESHOLDS = (*np.arange(0, 0.9, 0.1), *np.arange(0.9, 0.99, 0.01), 0.99, 0.995)
 # Squared errors below the first are no loss to the gate (50 dB); PSNR above the second
 # is not told apart.
@@ -251,9 +250,7 @@ def _means(one):
 
 def _share(one, score, threshold):
     """`Calibration.share` of an example."""
-    if _means(one)[2] < LEAST_CHANGE:
-        return 0.0
-    return gate_share(score, threshold)
+    return gate_share(score, threshold, _means(one)[2])
 
 
 def _pieces(seen, num_heads):
@@ -274,7 +271,7 @@ def _pieces(seen, num_heads):
 
 
 def _threshold(seen, scores):
-    """The threshold with the fewest losers that keeps enough of the best mean gain."""
+    """The lowest threshold with few enough losers, or the one with the fewest."""
     found = []
     for threshold in _THRESHOLDS:
         psnr = np.array(
@@ -283,12 +280,9 @@ def _threshold(seen, scores):
                 for one, score in zip(seen, scores)
             ]
         )
-        gains = np.minimum(psnr[:, 1], _MOST_PSNR) - np.minimum(psnr[:, 0], _MOST_PSNR)
         losers = (psnr[:, 1] < psnr[:, 0] - TOLERANCE).sum()
-        found.append((losers, gains.mean(), threshold))
-    most = max(gain for _, gain, _ in found)
-    enough = [entry for entry in found if entry[1] >= _ENOUGH * most]
-    return round(float(min(enough, key=lambda entry: entry[0])[2]), 3)
+        found.append((max(losers, _MOST_LOSERS * len(seen)), threshold))
+    return round(float(min(found)[1]), 3)
 
 
 def _widths(seen, shares, num_heads, errors):

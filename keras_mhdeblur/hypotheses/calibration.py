@@ -18,7 +18,7 @@ from keras_mhdeblur.hypotheses.perceptron import Perceptron
 # of the crops that calibrations are fitted to.
 REACH = 8
 # Mean square of a change of one level of 255: less is not worth a risk.
-LEAST_CHANGE = 255.0**-2
+_LEAST_CHANGE = 255.0**-2
 # Features of a photo may lie so far outside those of the pairs, in shares of the range.
 _MARGIN = 0.05
 
@@ -30,8 +30,8 @@ class Calibration:
     Attributes:
         fingerprint: of the model and its choices that this was fitted to.
         num_heads: K.
-        gate: tells how much of the change to keep: its logistic function.
-        threshold: less than this is nothing.
+        gate: tells how much of the change to keep, see `gate_share`.
+        threshold: from 0 to below 1; so much or less is nothing.
         error: tells the PSNR of the image in dB.
         gain: tells the gain over the blurry photo in dB.
         residuals: (101,), percentiles of PSNR less `error`, in dB.
@@ -63,10 +63,8 @@ class Calibration:
             sums: (M, rows, columns), `moments` of the photo's blocks.
             change: mean square of what restoring changes.
         """
-        if change < LEAST_CHANGE:
-            return 0.0
         score = self.gate(features(whole(sums), self.num_heads))
-        return gate_share(float(score), self.threshold)
+        return gate_share(float(score), self.threshold, change)
 
     def statement(self, sums: np.ndarray, share: float) -> "Statement":
         """What can be said of a photo's restored image.
@@ -162,10 +160,21 @@ class Statement:
         return float(_percentile(self.calibration.widths, level))
 
 
-def gate_share(score: float, threshold: float) -> float:
-    """The share of the change to keep, of a gate's score."""
-    share = 1 / (1 + math.exp(-min(max(score, -30), 30)))
-    return share if share >= threshold else 0.0
+def gate_share(score: float, threshold: float, change: float) -> float:
+    """The share of the change to keep, from 0 to 1.
+
+    Nothing up to the threshold, and from there steadily to all: a doubtful image
+    changes little, so that it loses little.
+
+    Args:
+        score: of the gate.
+        threshold: of the score's logistic function.
+        change: mean square of what restoring changes. A share of it that nobody sees
+            is nothing.
+    """
+    likely = 1 / (1 + math.exp(-min(max(score, -30), 30)))
+    share = max(likely - threshold, 0.0) / (1 - threshold)
+    return share if share**2 * change >= _LEAST_CHANGE else 0.0
 
 
 def whole(sums: np.ndarray) -> np.ndarray:

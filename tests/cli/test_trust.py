@@ -29,7 +29,7 @@ def saying(share, probability, model):
         fingerprint=choice_fingerprint(model),
         num_heads=1,
         gate=constant(np.log(share / (1 - share)), size),
-        threshold=0.5,
+        threshold=0.0,
         error=constant(30, size + 1),
         gain=constant(1, size + 1),
         residuals=np.zeros(101),

@@ -25,7 +25,7 @@ def constant(value, size):
     )  # fmt: skip
 
 
-def calibration(model, gate=30.0, threshold=0.5, psnr=26.0, gain=1.0):
+def calibration(model, gate=30.0, threshold=0.0, psnr=26.0, gain=1.0):
     """A calibration that says the same of all photos."""
     photo = np.random.default_rng(0).uniform(size=(32, 32, 3)).astype("float32")
     size = len(features(moments(np.stack([photo] * model.num_heads), photo).sum((1, 2)),
@@ -87,7 +87,7 @@ def test_gate_keeps_all_part_or_nothing(photo, hypotheses):
 def test_a_kept_photo_is_kept_to_the_last_bit(photo):
     photo = photo.astype("uint16") * 251
     model = adding(8, 4)
-    model.calibration = calibration(model, gate=-30)
+    model.calibration = calibration(model, gate=-30, threshold=0.5)
     result = model.restore(photo)
     np.testing.assert_array_equal(result.image, photo)
     assert result.gain_probability == 0
@@ -127,7 +127,7 @@ def test_a_photo_unlike_all_others_is_not_familiar(photo):
 
 def test_gray_photos_stay_gray(photo):
     model = adding(8, 4)
-    model.calibration = calibration(model, gate=0.0, threshold=0.1)
+    model.calibration = calibration(model, gate=0.0, threshold=0.0)
     result = model.restore(photo[..., 0])
     np.testing.assert_array_equal(result.image, photo[..., 0] + 3)
     assert result.band()[0].shape == (40, 56, 1)
@@ -158,7 +158,7 @@ def test_calibration_is_of_weights_and_choices(photo):
 def test_presets_keep_it(tmp_path, photo):
     pytest.importorskip("ai_edge_litert")
     model = adding(8, 4)
-    model.calibration = calibration(model, gate=0.0, threshold=0.1)
+    model.calibration = calibration(model, gate=0.0, threshold=0.0)
     model.save_to_preset(tmp_path / "preset", dtype="float16", litert=True)
     expected = model.restore(photo)
     for loaded in (
@@ -227,9 +227,12 @@ def test_moments_of_tiles_are_those_of_the_photo(photo):
     np.testing.assert_array_equal(one.sums, whole)
 
 
-def test_a_share_below_the_threshold_is_nothing():
-    shares = [gate_share(score, 0.5) for score in (-2, 0, 2)]
-    np.testing.assert_allclose(shares, [0, 0.5, 1 / (1 + np.exp(-2))])
+def test_shares_begin_at_the_threshold():
+    shares = [gate_share(np.log(p / (1 - p)), 0.5, 1) for p in (0.4, 0.5, 0.75, 0.9)]
+    assert shares == pytest.approx([0, 0, 0.5, 0.8])
+    assert gate_share(1000, 0.9, 1) == pytest.approx(1)
+    # Half of 1.9 levels is less than one.
+    assert gate_share(0, 0, (1.9 / 255) ** 2) == 0
 
 
 def test_a_change_that_nobody_sees_is_not_made(photo):
@@ -250,11 +253,11 @@ def test_blocks_fade_into_each_other():
 
 def test_evaluate_scores_the_gated_image(photo):
     model = adding(8, 8)
-    model.calibration = calibration(model, gate=-30)
+    model.calibration = calibration(model, gate=-30, threshold=0.5)
     blurry = photo.astype("float32") / 255
     sharp = blurry + np.float32(4 / 255)
     scores = evaluate(model, [(blurry[None], sharp[None])])
     assert scores["restored"]["psnr"] == scores["input"]["psnr"]
-    model.calibration = calibration(model, gate=0, threshold=0.1)
+    model.calibration = calibration(model, gate=0, threshold=0.0)
     scores = evaluate(model, [(blurry[None], sharp[None])])
     assert scores["restored"]["psnr"] > scores["selected"]["psnr"] + 20
