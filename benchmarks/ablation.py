@@ -93,10 +93,10 @@ def main():
     report(results, options.output)
 
 
-def patches(folder, count, crops_per_image, **blur):
-    """Blurry and sharp patches, uint8 (count, 64, 64, 3) each, always the same."""
+def patches(folder, count, crops_per_image, size=PATCH_SIZE, **blur):
+    """Blurry and sharp patches, uint8 (count, size, size, 3) each, always the same."""
     patches = mhd.data.Patches(
-        PATCH_SIZE, BATCH_SIZE, crops_per_image=crops_per_image, seed=1, stream_from=0
+        size, BATCH_SIZE, crops_per_image=crops_per_image, seed=1, stream_from=0
     )
     blur = mhd.data.MotionBlur(**(BLUR | blur))
     stream = mhd.data.synthesized_folder(folder, patches, blur)
@@ -113,7 +113,17 @@ def one_by_one(pair):
     return dataset.map(lambda *images: [tf.cast(x, "float32") / 255 for x in images])
 
 
-def trained(num_heads, combine_heads, assignment, seed, training, steps):
+def trained(
+    num_heads,
+    combine_heads,
+    assignment,
+    seed,
+    training,
+    steps,
+    base=None,
+    label_of=None,
+):
+    """A model after its training; `label_of` as in `batches`."""
     keras.utils.set_random_seed(seed)
     network = mhd.networks.NAFNet(**NETWORK, num_heads=num_heads)
     model = mhd.Deblurrer(network, combine_heads=combine_heads)
@@ -132,22 +142,27 @@ def trained(num_heads, combine_heads, assignment, seed, training, steps):
     }[assignment if num_heads > 1 else "hard"]
     annealed = "annealing_steps" in options
     kind = AnnealedHypothesisLoss if annealed else mhd.losses.HypothesisLoss
-    loss = kind(mhd.losses.L1Loss(), combine_heads, **options)
+    loss = kind(base or mhd.losses.L1Loss(), combine_heads, **options)
     model.compile(optimizer, loss)
-    model.fit(batches(training, seed), epochs=1, steps_per_epoch=steps, verbose=0)
+    stream = batches(training, seed, label_of)
+    model.fit(stream, epochs=1, steps_per_epoch=steps, verbose=0)
     return model
 
 
-def batches(pair, seed):
-    """Endless batches in an order that depends on the seed, flipped and turned."""
+def batches(pair, seed, label_of=None):
+    """Endless batches in an order that depends on the seed, flipped and turned.
+
+    `label_of`, a function, makes the labels of what the pair has in their place.
+    """
     generator = np.random.default_rng(seed)
     while True:
         chosen = generator.integers(len(pair[0]), size=BATCH_SIZE)
-        blurry, sharp = (np.float32(images[chosen]) / 255 for images in pair)
+        blurry, sharp = (images[chosen] for images in pair)
+        label = sharp if label_of is None else label_of(sharp)
         turns, flip = generator.integers(4), generator.integers(2)
         yield tuple(
-            np.rot90(images, turns, (1, 2))[:, :, :: 1 - 2 * flip].copy()
-            for images in (blurry, sharp)
+            np.rot90(images, turns, (-3, -2))[..., :: 1 - 2 * flip, :].copy()
+            for images in (np.float32(blurry) / 255, np.float32(label) / 255)
         )
 
 

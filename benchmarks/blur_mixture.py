@@ -52,7 +52,9 @@ def main():
         training = ablation.patches(
             options.photos, COUNT, crops_per_image=32, max_path=20.0, **KINDS[kind]
         )
-        model = ablation.trained(4, True, options.seed, training, options.steps)
+        model = ablation.trained(
+            4, True, "relaxed", options.seed, training, options.steps
+        )
         gains = {}
         for name, dataset in pairs.items():
             scores = mhd.evaluation.evaluate(model, dataset)
