@@ -35,14 +35,14 @@ class HypothesisLoss(keras.losses.Loss):
     sample is the loss of the winner, so only the winner is trained.
     Source: arXiv 2208.13029, eq. 4 to 6.
 
-    A blurry photo has several right answers: every moment of its exposure. Labels may
-    therefore be (B, T, H, W, C), T targets per sample, T known. The assignment above is
-    made for every target by itself, and the values are (B, T), one per target. The
-    `sample_weight` of a call is then one weight per sample, (B,), or per target,
-    (B, T). 0 leaves a target out; `losses.target_weights` gives the weights with which
-    samples of fewer targets count as much as the others. Mean squared errors to all
-    targets come from the products of K + T images. Other losses see one target after
-    the other; in training TensorFlow keeps what they make of all T x K' pairs.
+    A blurry photo has several right answers: every moment of its exposure. So labels
+    may be (B, T, H, W, C), T targets per sample, with T known. Every target has a
+    winner of its own, as in arXiv 2311.01052, and the values are (B, T), one per
+    target. The `sample_weight` of a call is then (B,), one weight per sample, or
+    (B, T), one per target; 0 leaves a target out, and `losses.target_weights` lets
+    samples of fewer targets count as much as others. Mean squared errors come from the
+    products of K + T images. Other losses take one target after the other, but in
+    training the values of all T x K' images may stay in memory.
 
     Stacks may also have half or a quarter of the label's height and width, as those
     that MAXIM (arXiv 2201.02973) is trained with. They are compared with the label
