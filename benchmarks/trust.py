@@ -6,7 +6,7 @@
 Fits a calibration as `mhdeblur calibrate` does, and checks it on the images that are
 reported: for every kind, with other thresholds, and fitted to camera shake alone. The
 folder keeps what the preset makes of the images, which takes an hour: a second run
-goes on from there. `--pictures` draws the ten reported images that lose most.
+goes on from there. `--pictures` draws the reported images that lose, at most ten.
 """
 
 import argparse
@@ -81,10 +81,12 @@ def print_table(rows):
 
 
 def draw_worst(model, images, gains, path, count=10):
-    """Draws the images that lose most: blurry, restored, sharp."""
-    worst = sorted(gains, key=gains.get)[:count]
-    figure = Figure((9.6, 1.75 * count), dpi=80, layout="constrained")
-    axes = figure.subplots(count, 3, squeeze=False)
+    """Draws the images that lose most, if any lose: blurry, restored, sharp."""
+    worst = [name for name in sorted(gains, key=gains.get) if gains[name] < 0][:count]
+    if not worst:
+        return
+    figure = Figure((6, 2 * len(worst)), dpi=80, layout="constrained")
+    axes = figure.subplots(len(worst), 3, squeeze=False)
     for kind in {name.split("/")[0] for name in worst}:
         for pair in images.pairs(kind):
             if pair.name not in worst:
