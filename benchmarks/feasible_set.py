@@ -69,41 +69,55 @@ def main():
     add("--exposures", type=int, default=8192, help="patches that train")
     options = parser.parse_args()
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    settings = {
-        name: getattr(options, name)
-        for name in ("steps", "targets", "loss", "exposures")
-    }
     runs = json.loads(options.output.read_text()) if options.output.exists() else []
-    training = made("train", options.data, options.exposures, 32, ablation.PATCH_SIZE)
-    choosing, reported = (
-        made(name, options.data, TEST_EXPOSURES, 1, TEST_SIZE)
-        for name in ("choose", "report")
-    )
-    for seed in options.seeds:
-        for arm in options.arms:
-            wanted = {"arm": arm, "seed": seed, **settings}
-            if any(wanted.items() <= run.items() for run in runs):
-                continue
-            begin, used = time.monotonic(), time.process_time()
-            model = trained(arm, seed, training, options)
-            run = wanted | scores(model, choosing, reported)
-            run["seconds"] = round(time.monotonic() - begin)
-            run["cpu_seconds"] = round(time.process_time() - used)
-            runs.append(run)
-            options.output.write_text(json.dumps(runs, indent=1) + "\n")
-            if seed == 0:
-                weights = f"{options.output.stem}_{arm}.weights.h5"
-                model.save_weights(options.output.with_name(weights))
-            print(
-                f"{arm}, seed {seed}: coverage {run['hypotheses']['coverage']:.3f} dB, "
-                f"mean image {run['hypotheses']['middle']:.3f} dB, "
-                f"{run['cpu_seconds']} s of CPU",
-                flush=True,
+    wanted = [
+        settings(arm, seed, options) for seed in options.seeds for arm in options.arms
+    ]
+    missing = [each for each in wanted if not found(each, runs)]
+    if missing:
+        training = made("train", options.data, options.exposures, ablation.PATCH_SIZE)
+        choosing, reported = (
+            [(x / np.float32(255), y / np.float32(255)) for x, y in zip(*exposures)]
+            for exposures in (
+                made(name, options.data, TEST_EXPOSURES, TEST_SIZE, crops_per_image=1)
+                for name in ("choose", "report")
             )
-    print(report([run for run in runs if settings.items() <= run.items()]))
+        )
+    for each in missing:
+        begin, used = time.monotonic(), time.process_time()
+        model = trained(training, each)
+        run = each | scores(model, choosing, reported)
+        run["seconds"] = round(time.monotonic() - begin)
+        run["cpu_seconds"] = round(time.process_time() - used)
+        runs.append(run)
+        options.output.write_text(json.dumps(runs, indent=1) + "\n")
+        if run["seed"] == 0:
+            weights = f"{options.output.stem}_{run['arm']}.weights.h5"
+            model.save_weights(options.output.with_name(weights))
+        print(
+            f"{run['arm']}, seed {run['seed']}: "
+            f"coverage {run['hypotheses']['coverage']:.3f} dB, "
+            f"mean image {run['hypotheses']['middle']:.3f} dB, "
+            f"{run['cpu_seconds']} s of CPU",
+            flush=True,
+        )
+    print(report([run for each in wanted for run in found(each, runs)]))
 
 
-def made(name, data, count, crops_per_image, size):
+def settings(arm, seed, options):
+    """What decides a training's result."""
+    result = {"arm": arm, "seed": seed, "steps": options.steps, "loss": options.loss}
+    if ARMS[arm][-1] == "targets":
+        result["targets"] = options.targets
+    return result | {"exposures": options.exposures}
+
+
+def found(settings, runs):
+    """The runs with these settings."""
+    return [run for run in runs if settings.items() <= run.items()]
+
+
+def made(name, data, count, size, crops_per_image=32):
     """Blurry patches of the photos of a set, and their frames, uint8."""
     with tempfile.TemporaryDirectory() as folder:
         for photo in ImageSet(SETS / f"{name}.yaml", data).photos:
@@ -112,11 +126,13 @@ def made(name, data, count, crops_per_image, size):
         return ablation.patches(folder, count, crops_per_image, size, **BLUR)
 
 
-def trained(arm, seed, training, options):
-    num_heads, combine_heads, labels = ARMS[arm]
-    generator = np.random.default_rng([seed, 1])
+def trained(training, settings):
+    num_heads, combine_heads, labels = ARMS[settings["arm"]]
+    generator = np.random.default_rng([settings["seed"], 1])
     reach = {"middle": ablation.BLUR["label_jitter"], "random": 0.5}.get(labels)
-    several = mhd.data.MotionBlur(num_frames=FRAMES, num_targets=options.targets)
+    several = mhd.data.MotionBlur(
+        num_frames=FRAMES, num_targets=settings.get("targets", 1)
+    )
 
     def label_of(frames):
         if labels == "targets":
@@ -129,22 +145,20 @@ def trained(arm, seed, training, options):
         num_heads,
         combine_heads,
         "relaxed",
-        seed,
+        settings["seed"],
         training,
-        options.steps,
-        getattr(mhd.losses, options.loss)(),
+        settings["steps"],
+        getattr(mhd.losses, settings["loss"])(),
         label_of,
     )
 
 
-def scores(model, choosing, reported):
-    """Scores in dB of the reported exposures, as a dictionary."""
-    exposures = [(x / np.float32(255), y / np.float32(255)) for x, y in zip(*reported)]
-    others = [(x / np.float32(255), y / np.float32(255)) for x, y in zip(*choosing)]
+def scores(model, choosing, exposures):
+    """Scores in dB of exposures, with the pair that others choose, as a dictionary."""
     images_of = hypotheses_of(model)
     alone = [k for k, (i, j) in enumerate(model.head_info.pairs.indices) if i == j]
-    chosen = int(to_middle(images_of, others).mean(axis=0).argmax())
-    found = to_middle(images_of, exposures)
+    chosen = int(to_middle(images_of, choosing).mean(axis=0).argmax())
+    psnr = to_middle(images_of, exposures)
     hypotheses = covered(images_of, exposures)
     heads = hypotheses
     if len(alone) < hypotheses["images"]:
@@ -152,9 +166,9 @@ def scores(model, choosing, reported):
     result = {
         "hypotheses": hypotheses,
         "heads": heads,
-        "single": round(float(found[:, chosen].mean()), 4),
+        "single": round(float(psnr[:, chosen].mean()), 4),
         "pair": model.head_info.pairs.names[chosen],
-        "best": round(float(found.max(axis=1).mean()), 4),
+        "best": round(float(psnr.max(axis=1).mean()), 4),
     }
     if model.num_heads == 1:
         result["orientations"] = covered(eight_orientations(model), exposures)

@@ -186,8 +186,8 @@ def target_weights(counts: Tensor, num_targets: int) -> Tensor:
     """Sample weights for `fit` where samples have fewer targets than their labels hold.
 
     Of labels (B, T, H, W, C) the first `counts` targets of each sample are valid, the
-    others are filling, for example copies of valid ones. A valid target gets T / count, another 0, so that every sample
-    counts the same.
+    others are filling, for example copies of valid ones. A valid target gets T / count,
+    another 0, so that every sample counts the same.
 
     Args:
         counts: (B,) integers, numbers of valid targets, 0 to T; with 0 a sample does

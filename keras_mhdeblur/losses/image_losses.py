@@ -48,7 +48,7 @@ class SquaredErrorLoss(ImageLoss):
     """Base of losses that are a function of the mean squared error.
 
     Their values for all pair averages follow from the Gram matrix of the errors
-    (`assignment.pairwise_mse`).
+    (`assignment.pairwise_mse`). `error` has to be linear in the difference of images.
     """
 
     def error(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
