@@ -193,21 +193,23 @@ class HypothesisMetric(keras.metrics.Metric):
         raise TypeError(f"{type(self).__name__} has to define `measure`.")
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        if self.num_hypotheses is None:
-            self.build(y_pred.shape[1])
         count = count_targets(y_true, y_pred)
         if count is None:
-            self._add(y_true, y_pred, sample_weight)
+            self.accumulate(y_true, y_pred, sample_weight)
             return
         if sample_weight is not None:
             sample_weight = weights_per_target(sample_weight, count)
         # One target after the other: T x K' images at once would be large.
         for t in range(count):
             weight = None if sample_weight is None else sample_weight[:, t]
-            self._add(y_true[:, t], y_pred, weight)
+            self.accumulate(y_true[:, t], y_pred, weight)
 
-    def _add(self, y_true, y_pred, sample_weight):
+    def accumulate(
+        self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None
+    ) -> None:
         """Adds the values to one label per sample."""
+        if self.num_hypotheses is None:
+            self.build(y_pred.shape[1])
         values = self.measure(y_true, y_pred)
         if len(values.shape) == 1:
             values = ops.repeat(values[:, None], self.num_hypotheses, axis=1)

@@ -74,7 +74,7 @@ class WinnerMetric(HypothesisMetric):
             ops.reshape(ops.cast(y, "float32"), (-1, y_pred.shape[-1]))
             for y in (y_true, y_pred)
         )
-        super().update_state(y_true, y_pred, sample_weight)
+        self.accumulate(y_true, y_pred, sample_weight)
 
 
 def _of_chosen(values, logits):
