@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -13,8 +14,11 @@ from keras_mhdeblur.evaluation import evaluate
 from keras_mhdeblur.hypotheses.calibration import Calibration, at_pixels, gate_share
 from keras_mhdeblur.hypotheses.moments import NUM_PHOTO_FEATURES, features, moments
 from keras_mhdeblur.hypotheses.perceptron import Perceptron
+from keras_mhdeblur.inference import restore
 from keras_mhdeblur.inference.trust import MomentsOfTiles
 from keras_mhdeblur.presets.litert import choice_fingerprint, litert_from_preset
+
+PHOTOS = Path(__file__).parents[2] / "examples" / "photos"
 
 
 def constant(value, size):
@@ -165,8 +169,6 @@ def test_presets_keep_it(tmp_path, photo):
         from_preset(tmp_path / "preset"),
         litert_from_preset(tmp_path / "preset"),
     ):
-        from keras_mhdeblur.inference import restore
-
         result = restore(loaded, photo)
         np.testing.assert_array_equal(result.image, expected.image)
         assert result.gain_probability == pytest.approx(0.7)
@@ -261,3 +263,10 @@ def test_evaluate_scores_the_gated_image(photo):
     model.calibration = calibration(model, gate=0, threshold=0.0)
     scores = evaluate(model, [(blurry[None], sharp[None])])
     assert scores["restored"]["psnr"] > scores["selected"]["psnr"] + 20
+
+
+@pytest.mark.parametrize("path", sorted(PHOTOS.iterdir()), ids=lambda path: path.stem)
+def test_example_photos_are_restored(path):
+    """A gate that leaves them alone is no use, however rarely it errs."""
+    model = litert_from_preset("nafnet_mh_c")
+    assert restore(model, path, hypotheses=False).share > 0.5
