@@ -10,16 +10,11 @@ the best PSNR. What they and other selections gain on the reported images is pri
 for every kind. The folder keeps what the preset makes of the images.
 """
 
-import argparse
-import pathlib
-import pickle
-
 import keras
 import numpy as np
+from kept_images import kept, loaded, parser_of, sets_of
 from keras import ops
-from trust import loaded
 
-from keras_mhdeblur.evaluation import ImageSet
 from keras_mhdeblur.evaluation.protocols import PLAIN
 from keras_mhdeblur.hypotheses.calibration import whole
 from keras_mhdeblur.hypotheses.moments import features, moments
@@ -28,7 +23,7 @@ from keras_mhdeblur.utils.progress import ProgressBar
 
 
 def seen_of(heads, blurry, sharp, info, select):
-    """What the table needs of a pair: features and errors.
+    """Features and errors of a pair.
 
     Returns:
         Dictionary: "features" (F,); "gram" (K, K), mean products of the heads' errors;
@@ -45,23 +40,17 @@ def seen_of(heads, blurry, sharp, info, select):
     }
 
 
-def kept(model, images, path):
-    """What the table needs of all pairs of a set, by their names."""
-    if not path.is_file():
-        heads_of = PLAIN.of(model).head_function(model)
-        bar, rows = ProgressBar(len(images)), {}
-        for pair in images.pairs():
-            blurry, sharp = (
-                x.astype("float32") / 255 for x in (pair.blurry, pair.sharp)
-            )
-            heads = heads_of(blurry)
-            rows[pair.name] = seen_of(
-                heads, blurry, sharp, model.head_info, model.select
-            )
-            bar.finish()
-        bar.close()
-        path.write_bytes(pickle.dumps(rows))
-    return pickle.loads(path.read_bytes())
+def seen_of_all(model, images):
+    """`seen_of` all pairs of a set, by their names."""
+    heads_of = PLAIN.of(model).head_function(model)
+    bar, rows = ProgressBar(len(images)), {}
+    for pair in images.pairs():
+        blurry, sharp = (x.astype("float32") / 255 for x in (pair.blurry, pair.sharp))
+        heads = heads_of(blurry)
+        rows[pair.name] = seen_of(heads, blurry, sharp, model.head_info, model.select)
+        bar.finish()
+    bar.close()
+    return rows
 
 
 class Table:
@@ -125,27 +114,18 @@ def decibels(gram, weights):
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("preset", metavar="PRESET[@STAGES]")
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--keep", required=True, type=pathlib.Path)
-    parser.add_argument("--sets", default="zoo/sets", type=pathlib.Path)
-    options = parser.parse_args()
-    options.keep.mkdir(parents=True, exist_ok=True)
+    options = parser_of(__doc__).parse_args()
     keras.utils.set_random_seed(0)
     model = loaded(options.preset)
     train, choose, report = (
         Table(
             kept(
-                model,
-                ImageSet(options.sets / f"{name}.yaml", options.data),
                 options.keep / f"choice.{name}.{options.preset}.pkl",
+                lambda images=images: seen_of_all(model, images),
             ),
             model.head_info.pairs,
         )
-        for name in ("train", "choose", "report")
+        for name, images in sets_of(options).items()
     )
     likely = predictor(
         train, choose, lambda table: table.best, len(train.heads),

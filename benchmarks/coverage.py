@@ -15,14 +15,10 @@ import argparse
 import json
 import pathlib
 
-from keras_mhdeblur import from_preset
+from kept_images import loaded
+
 from keras_mhdeblur.evaluation import ImageSet, coverage, eight_orientations
 from keras_mhdeblur.evaluation.frame_coverage import hypotheses_of
-
-
-def loaded(name):
-    name, _, stages = name.partition("@")
-    return from_preset(name, **({"stages": int(stages)} if stages else {}))
 
 
 def rows_of(presets, orientations):

@@ -105,7 +105,7 @@ def main():
 
 
 def settings(arm, seed, options):
-    """What decides a training's result."""
+    """All settings that a training's result depends on."""
     result = {"arm": arm, "seed": seed, "steps": options.steps, "loss": options.loss}
     if ARMS[arm][-1] == "targets":
         result["targets"] = options.targets

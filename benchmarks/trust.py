@@ -9,16 +9,13 @@ folder keeps what the preset makes of the images, which takes an hour: a second 
 goes on from there. `--pictures` draws the reported images that lose, at most ten.
 """
 
-import argparse
 import collections
 import dataclasses
 import pathlib
-import pickle
 
+from kept_images import kept, loaded, parser_of, sets_of
 from matplotlib.figure import Figure
 
-from keras_mhdeblur import from_preset
-from keras_mhdeblur.evaluation import ImageSet
 from keras_mhdeblur.evaluation.calibrating import (
     examples,
     fit_calibration,
@@ -46,26 +43,19 @@ NOT_BLURRED = ("sharp", "sharp_noise", "sharp_jpeg")
 THRESHOLDS = (0, 0.2, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
 
 
-def loaded(name):
-    name, _, stages = name.partition("@")
-    return from_preset(name, **({"stages": int(stages)} if stages else {}))
-
-
-def kept_examples(model, images, path):
+def named_examples(model, images):
     """Examples of a set by the names of its pairs."""
-    if not path.is_file():
-        seen, kinds = examples(model, images, progress=True)
-        numbers = collections.Counter()
-        named = {}
-        for one, kind in zip(seen, kinds):
-            numbers[kind] += 1
-            named[f"{kind}/{numbers[kind]:04}"] = one
-        path.write_bytes(pickle.dumps(named))
-    return pickle.loads(path.read_bytes())
+    seen, kinds = examples(model, images, progress=True)
+    numbers = collections.Counter()
+    named = {}
+    for one, kind in zip(seen, kinds):
+        numbers[kind] += 1
+        named[f"{kind}/{numbers[kind]:04}"] = one
+    return named
 
 
 def by_kinds(named):
-    """Groups of examples: every kind, the blurred ones of the simulation, and all."""
+    """Groups of examples: every kind, and all."""
     kinds = {}
     for name, one in named.items():
         kinds.setdefault(name.split("/")[0], []).append(one)
@@ -105,23 +95,15 @@ def draw_worst(model, images, gains, path, count=10):
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("preset", metavar="PRESET[@STAGES]")
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--keep", required=True, type=pathlib.Path)
-    parser.add_argument("--sets", default="zoo/sets", type=pathlib.Path)
+    parser = parser_of(__doc__)
     parser.add_argument("--pictures", type=pathlib.Path)
     options = parser.parse_args()
-    options.keep.mkdir(parents=True, exist_ok=True)
-    model = loaded(options.preset)
-    sets = {
-        name: ImageSet(options.sets / f"{name}.yaml", options.data)
-        for name in ("train", "choose", "report")
-    }
+    model, sets = loaded(options.preset), sets_of(options)
     train, choose, report = (
-        kept_examples(model, images, options.keep / f"{name}.{options.preset}.pkl")
+        kept(
+            options.keep / f"{name}.{options.preset}.pkl",
+            lambda images=images: named_examples(model, images),
+        )
         for name, images in sets.items()
     )
     fingerprint = choice_fingerprint(model)

@@ -32,6 +32,22 @@ STAGES = {
 }
 
 
+def in_graph(loss, label, stacks, shape):
+    """Value and gradients in a graph that knows this much of the label's shape."""
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec(shape),
+            [tf.TensorSpec((None, 3, None, None, 3))] * 3,
+        ]
+    )
+    def graph(label, stacks):
+        value = loss(label, stacks)
+        return value, tf.gradients(value, stacks)
+
+    return graph(label, stacks)
+
+
 def loss_and_gradients(loss, target, predictions):
     predictions = [tf.constant(p) for p in predictions]
     with tf.GradientTape() as tape:
@@ -314,17 +330,7 @@ def test_scales_of_unknown_size(known):
     loss = losses.HypothesisLoss(MAXIM)
     expected, gradients = loss_and_gradients(loss, label, stacks)
 
-    @tf.function(
-        input_signature=[
-            tf.TensorSpec((None, *known, 3)),
-            [tf.TensorSpec((None, 3, None, None, 3))] * 3,
-        ]
-    )
-    def graph(label, stacks):
-        value = loss(label, stacks)
-        return value, tf.gradients(value, stacks)
-
-    value, found = graph(label, stacks)
+    value, found = in_graph(loss, label, stacks, (None, *known, 3))
     np.testing.assert_allclose(value, expected, rtol=1e-6)
     for a, b in zip(found, gradients):
         # The Charbonnier loss magnifies rounding by 1 / epsilon = 1000.
@@ -519,17 +525,7 @@ def test_targets_of_unknown_size():
     loss = losses.HypothesisLoss(losses.PSNRLoss())
     expected, gradients = loss_and_gradients(loss, labels, stacks)
 
-    @tf.function(
-        input_signature=[
-            tf.TensorSpec((None, 2, None, None, 3)),
-            [tf.TensorSpec((None, 3, None, None, 3))] * 3,
-        ]
-    )
-    def graph(labels, stacks):
-        value = loss(labels, stacks)
-        return value, tf.gradients(value, stacks)
-
-    value, found = graph(labels, stacks)
+    value, found = in_graph(loss, labels, stacks, (None, 2, None, None, 3))
     np.testing.assert_allclose(value, expected, rtol=1e-6)
     for a, b in zip(found, gradients):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)

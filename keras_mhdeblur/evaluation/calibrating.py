@@ -184,7 +184,7 @@ def fit_calibration(
         )
     order = np.random.default_rng(seed).permutation(len(scenes)) % _FOLDS
     fold_of = dict(zip(scenes, order))
-    # What only trains is in no fold: it has the number of the functions of all.
+    # Training examples are in no fold: theirs is the number of the last functions.
     folds = np.array([fold_of[one.scene] for one in seen] + [_FOLDS] * len(training))
     every = [*seen, *training]
     checked = slice(len(seen))

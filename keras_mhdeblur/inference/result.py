@@ -368,9 +368,9 @@ class RestoreResult:
         for name, value in (("seconds", seconds), ("size", size)):
             if not value > 0:
                 raise ValueError(f"`{name}` must be positive. Received: {name}={value}")
-        order = [*order, *order[-2:0:-1]]
-        images = (self._reduced(index, size) for index in order)
-        write_clip(path, images, seconds / len(order))
+        images = [self._reduced(index, size) for index in order]
+        images += images[-2:0:-1]
+        write_clip(path, images, seconds / len(images))
 
     def _reduced(self, index, size):
         """A hypothesis in 8 bits, (H, W, 3), no side longer than `size` pixels."""

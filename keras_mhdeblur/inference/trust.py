@@ -9,6 +9,7 @@ from keras_mhdeblur.hypotheses.adaptive import BLOCK
 from keras_mhdeblur.hypotheses.calibration import Calibration, Statement
 from keras_mhdeblur.hypotheses.moments import moments
 from keras_mhdeblur.hypotheses.selection import to_python
+from keras_mhdeblur.photos import Photo
 from keras_mhdeblur.presets import litert
 from keras_mhdeblur.utils.disk_arrays import bands
 
@@ -127,6 +128,6 @@ def gated_image(image, heads, photo, calibration):
     Returns:
         float32 (H, W, C) in [0, 1].
     """
-    change = np.clip(image, 0, 1) - photo
-    share = calibration.share(moments(heads, photo), float(np.square(change).mean()))
-    return photo + np.float32(share) * change
+    values = np.clip(image, 0, 1)
+    gate(values, Photo(photo), calibration, moments(heads, photo))
+    return values

@@ -1,6 +1,6 @@
 """Images as a short clip."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from keras_mhdeblur.utils.types import PathLike
 SUFFIXES = (".gif", ".mp4")
 
 
-def write_clip(path: PathLike, images: Iterable[np.ndarray], seconds: float) -> None:
+def write_clip(path: PathLike, images: Sequence[np.ndarray], seconds: float) -> None:
     """Writes images that follow each other as a GIF, which repeats, or as an MP4.
 
     Args:
@@ -57,16 +57,14 @@ def _write_mp4(path, images, seconds):
             'MP4 needs PyAV: pip install "keras-mhdeblur[video]". '
             f"Received: path={str(path)!r}"
         ) from None
-    images = iter(images)
-    first = next(images)
-    height, width = (size - size % 2 for size in first.shape[:2])
+    height, width = (size - size % 2 for size in images[0].shape[:2])
     rate = 1 / Fraction(seconds).limit_denominator(1000)
     with av.open(str(path), "w", format="mp4") as container:
         stream = container.add_stream(
             "libx264", rate, options={"crf": "18"}, height=height, width=width
         )
         stream.pix_fmt = "yuv420p"  # others are played by few programs
-        for image in (first, *images):
+        for image in images:
             pixels = np.ascontiguousarray(image[:height, :width])
             container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, "rgb24")))
         container.mux(stream.encode())

@@ -192,7 +192,7 @@ def moving():
 
 
 def steps(images):
-    """How many columns of each image are white."""
+    """Numbers of white columns of the images."""
     return [
         round(float(np.asarray(image)[0, :, 0].mean() * 48 / 255)) for image in images
     ]
