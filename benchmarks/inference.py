@@ -262,11 +262,11 @@ def graph(name, size):
 
     keras.utils.set_random_seed(0)
     name, _, stages = name.partition("@")
-    trained = any(mhd.presets.find_preset(name).glob("*.weights.h5"))
+    about = mhd.list_presets().get(name)
+    trained = about is None or about["weights"] is not None
     overrides = {"stages": int(stages)} if stages else {}
     model = mhd.from_preset(name, load_weights=trained, **overrides)
-    heads = model.num_heads
-    network = model.network.with_folded_heads(np.full(heads, 1 / heads))
+    network = mhd.export.output_graph(model, "mean", tlc_train_size=None)
     image = tf.constant(photo(size))
     function = tf.function(lambda x: network(x, training=False))
     return function.get_concrete_function(image), image, model

@@ -298,7 +298,8 @@ class Deblurrer(_Trainer):
             overrides: arguments of the network (`num_heads=5`) or of `Deblurrer`
                 (`select="medoid"`, `tlc_train_size=256`) to use in place of the
                 preset's. `stages` of MAXIM may be less than the preset's. Others that
-                change the weights' shapes need `load_weights=False`.
+                change the weights' shapes need `load_weights=False`. Of the networks of
+                a preset that joins several, `stages` is the only one.
 
         Returns:
             A `Deblurrer`, not compiled.

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 
 from keras_mhdeblur import Deblurrer, losses, networks
+from keras_mhdeblur.layers import MultiHeadOutput, PadToMultiple
+from keras_mhdeblur.networks.base import RestorationNetwork, layer_factory
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
@@ -207,6 +209,63 @@ KINDS = [
         gain=0.5,
     ),
 ]
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Staged(RestorationNetwork):
+    """A convolution per stage; as MAXIM without local statistics, in tiles of 48."""
+
+    tile_size = 48
+
+    def __init__(
+        self, stages=2, num_heads=2, *, _share_layers_of=None, name=None, trainable=True
+    ):
+        layer = layer_factory(_share_layers_of)
+        image = keras.layers.Input((None, None, 3), name="image")
+        x, outputs = layer(PadToMultiple, 6, name="pad")(image), []
+        for stage in range(stages):
+            conv = layer(
+                keras.layers.Conv2D, 4, 3, padding="same", name=f"conv_{stage}"
+            )
+            heads = layer(MultiHeadOutput, num_heads, 3, name=f"heads_{stage}")
+            x = conv(x)
+            outputs.insert(0, heads(x, image))
+        super().__init__(
+            image,
+            outputs if stages > 1 else outputs[0],
+            head_inputs=(x, image),
+            head_layer=f"heads_{stages - 1}",
+            name=name,
+            trainable=trainable,
+        )
+        self.stages, self.num_heads, self.image_channels = stages, num_heads, 3
+
+    def with_stages(self, stages):
+        if stages > self.stages:
+            raise ValueError(f"Too many. Received: stages={stages}")
+        config = {**self.get_config(), "stages": stages}
+        return type(self)(**config, _share_layers_of=self)
+
+    def get_config(self):
+        own = {"stages": self.stages, "num_heads": self.num_heads}
+        return {**super().get_config(), **own}
+
+
+@pytest.fixture(scope="session")
+def make_members():
+    """Two small networks of three and two heads, both of the same name."""
+
+    def make(seed=0):
+        found = [
+            networks.NAFNet(4, (0, 0), 1, (0, 0), num_heads=3, name="network"),
+            Staged(name="network"),
+        ]
+        random = np.random.default_rng(seed)
+        for weight in [weight for network in found for weight in network.weights]:
+            weight.assign(random.normal(0, 0.3, weight.shape))
+        return found
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -31,8 +31,10 @@ def _presets(options):
 
 def _facts(about):
     parameters = about.get("parameters")
+    members = about.get("members")
     facts = [
         about.get("architecture"),
+        members and f"networks of {' and '.join(members)}",
         parameters and f"{parameters / 1e6:.1f} M parameters",
         about.get("license"),
     ]

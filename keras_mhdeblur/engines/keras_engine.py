@@ -5,11 +5,13 @@ import threading
 import weakref
 
 import keras
+import numpy as np
 
 from keras_mhdeblur.engines.tiling import context_of
 from keras_mhdeblur.hypotheses.stacks import weighted_mean
 from keras_mhdeblur.layers import PadToMultiple
 from keras_mhdeblur.networks.base import crop_size
+from keras_mhdeblur.networks.ensemble import Ensemble
 from keras_mhdeblur.networks.registry import peak_bytes_per_pixel
 
 
@@ -60,15 +62,9 @@ class KerasEngine:
         self.tile_size = getattr(network, "tile_size", None)
         self.context = context_of(tlc_train_size, self.tile_size)
         self.bytes_per_pixel = peak_bytes_per_pixel(network)
-        self.multiple = math.lcm(
-            *(
-                layer.multiple
-                for layer in network.layers
-                if isinstance(layer, PadToMultiple)
-            ),
-            # Tiles have the windows that the image has.
-            *(getattr(network, "attention_window", None) or ()),
-        )
+        # One after the other: they need not fit into memory together.
+        self._parts = network.members if isinstance(network, Ensemble) else (network,)
+        self.multiple = math.lcm(*(n for part in self._parts for n in _multiples(part)))
         self.alignment = self.multiple if self.tile_size is None else 1
         self._heads = self._folded = None
         # All folded images share one traced network; `_current` is whose weights it
@@ -79,8 +75,9 @@ class KerasEngine:
     def heads(self, image):
         """Head images (K, H, W, C) of an image (H, W, C)."""
         if self._heads is None:
-            self._heads = _SizeIndependent(self.network)
-        return self._heads.predict_image(image)
+            self._heads = [_SizeIndependent(part) for part in self._parts]
+        stacks = [part.predict_image(image) for part in self._heads]
+        return stacks[0] if len(stacks) == 1 else np.concatenate(stacks)
 
     def fold(self, weights):
         """Function from an image (H, W, C) to the weighted mean of its head images.
@@ -115,6 +112,15 @@ class KerasEngine:
         for layer in self._folded.network.layers:
             if id(layer) not in shared and layer.weights:
                 self.network.get_layer(layer.name).fold_into(layer, weights)
+
+
+def _multiples(network):
+    """What sizes of a network's tiles are multiples of."""
+    for layer in network.layers:
+        if isinstance(layer, PadToMultiple):
+            yield layer.multiple
+    # Tiles have the windows that the image has.
+    yield from getattr(network, "attention_window", None) or ()
 
 
 class _SizeIndependent(keras.Model):

@@ -12,7 +12,70 @@ from keras_mhdeblur.hypotheses.selection import HeadInfo, to_python
 from keras_mhdeblur.hypotheses.stacks import weighted_mean
 
 
-class LiteRTModel:
+class LiteRTEngine:
+    """Base of what `restore` takes in place of a `Deblurrer`: all but the head images.
+
+    Args:
+        num_heads, combine_heads, select, best_pair, adaptive_weights, calibration: of
+            the model, see `Deblurrer`.
+        multiple, tile_size: see `KerasEngine`.
+        context: see `tiling.context_of`.
+        bytes_per_pixel: peak memory that it takes.
+        fingerprint: of the model, see `presets.litert.fingerprint`, or None.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_heads,
+        combine_heads,
+        multiple,
+        tile_size,
+        context,
+        bytes_per_pixel,
+        select,
+        best_pair,
+        adaptive_weights,
+        calibration,
+        fingerprint,
+    ):
+        self.num_heads = num_heads
+        self.combine_heads = combine_heads
+        self.multiple = multiple
+        self.tile_size = tile_size
+        self.alignment = multiple if tile_size is None else 1
+        self.context = context
+        self.bytes_per_pixel = bytes_per_pixel
+        self.select = to_python(select)
+        self.best_pair = to_python(best_pair)
+        self.adaptive_weights = to_python(adaptive_weights)
+        self.calibration = calibration and Calibration.from_config(calibration)
+        self.fingerprint = fingerprint
+
+    @property
+    def head_info(self):
+        """See `Deblurrer.head_info`."""
+        pairs = Pairs(self.num_heads, self.combine_heads)
+        choices = self.best_pair, self.adaptive_weights, self.calibration
+        return HeadInfo(pairs, *choices)
+
+    def heads(self, image):
+        """Head images (K, H, W, C) of an image (H, W, C)."""
+        raise NotImplementedError
+
+    def fold(self, weights):
+        """Function from an image (H, W, C) to the weighted mean of its head images.
+
+        Args:
+            weights: (K,), sum to one.
+
+        Returns:
+            Function whose output is (1, H, W, C).
+        """
+        return lambda image: weighted_mean(self.heads(image), weights)[None]
+
+
+class LiteRTModel(LiteRTEngine):
     """A model that LiteRT runs; `restore` takes it in place of a `Deblurrer`.
 
     Importing it and running it needs neither Keras nor TensorFlow, so that the
@@ -55,18 +118,19 @@ class LiteRTModel:
                 "The LiteRT engine needs the package ai-edge-litert: "
                 f"`pip install ai-edge-litert` ({error})."
             ) from error
-        self.num_heads = num_heads
-        self.combine_heads = combine_heads
-        self.multiple = multiple
-        self.bytes_per_pixel = bytes_per_pixel
-        self.tile_size = tile_size
-        self.alignment = multiple if tile_size is None else 1
-        self.context = context_of(tlc_train_size, tile_size)
-        self.select = to_python(select)
-        self.best_pair = to_python(best_pair)
-        self.adaptive_weights = to_python(adaptive_weights)
-        self.calibration = calibration and Calibration.from_config(calibration)
-        self.fingerprint = fingerprint
+        super().__init__(
+            num_heads=num_heads,
+            combine_heads=combine_heads,
+            multiple=multiple,
+            tile_size=tile_size,
+            context=context_of(tlc_train_size, tile_size),
+            bytes_per_pixel=bytes_per_pixel,
+            select=select,
+            best_pair=best_pair,
+            adaptive_weights=adaptive_weights,
+            calibration=calibration,
+            fingerprint=fingerprint,
+        )
         self._interpreter = Interpreter(str(path), num_threads=cores())
         (self._input,) = self._interpreter.get_input_details()
         (self._output,) = self._interpreter.get_output_details()
@@ -76,13 +140,6 @@ class LiteRTModel:
         # The runtime prepares itself at its first image: now, so that a damaged file
         # is found and the runtime's log ends before the work begins.
         self.heads(np.zeros((multiple, multiple, 3), "float32"))
-
-    @property
-    def head_info(self):
-        """See `Deblurrer.head_info`."""
-        pairs = Pairs(self.num_heads, self.combine_heads)
-        choices = self.best_pair, self.adaptive_weights, self.calibration
-        return HeadInfo(pairs, *choices)
 
     def heads(self, image):
         """Head images (K, H, W, C) of an image (H, W, C)."""
@@ -97,17 +154,6 @@ class LiteRTModel:
             interpreter.set_tensor(index, image[None])
             interpreter.invoke()
             return interpreter.get_tensor(self._output["index"])[0]
-
-    def fold(self, weights):
-        """Function from an image (H, W, C) to the weighted mean of its head images.
-
-        Args:
-            weights: (K,), sum to one.
-
-        Returns:
-            Function whose output is (1, H, W, C).
-        """
-        return lambda image: weighted_mean(self.heads(image), weights)[None]
 
 
 def cores():

@@ -15,7 +15,7 @@ def choose_engine(
         tlc_train_size: "model", size of the training crops in pixels, or None.
 
     Returns:
-        `KerasEngine` or `LiteRTModel`.
+        `KerasEngine`, `LiteRTModel` or `LiteRTEnsemble`.
 
     Raises:
         ValueError: an argument is out of its range, or does not fit the engine.
@@ -38,7 +38,7 @@ def choose_engine(
 
 
 def _as_it_is(engine, wanted, tlc_train_size):
-    """A `LiteRTModel`: what it computes was fixed when it was exported."""
+    """LiteRT files: what they compute was fixed when they were exported."""
     if wanted == "keras":
         raise ValueError(
             '`engine` must be "auto" or "litert" for a model in a LiteRT file. '

@@ -3,6 +3,7 @@
 import re
 
 from keras_mhdeblur.presets.files import CARD, LITERT, LITERT_STAGES, PresetError
+from keras_mhdeblur.presets.hub import PREFIX
 
 LICENSE = "LICENSE"
 EXAMPLE = "example.jpg"
@@ -20,7 +21,8 @@ def default_card(name, entries):
 
     Args:
         name: for `from_preset`, and the title.
-        entries: dictionary of metadata.json.
+        entries: dictionary of metadata.json, and "members", the presets that have the
+            weights, if any.
     """
     lines = [_front_matter(_facts(entries)), f"# {name}", ""]
     if entries.get("description"):
@@ -30,6 +32,8 @@ def default_card(name, entries):
         "",
         f"- Network: {entries['architecture']}, {entries['parameters']:,} parameters",
     ]
+    if members := entries.get("members"):
+        lines.append(f"- Networks of: {_presets(members)}")
     titles = {
         "license": "Licence",
         "paper": "Paper",
@@ -54,7 +58,7 @@ def published_card(text, names, uri, entries, address):
         text: the preset's card, or None.
         names: names of the preset in the card's calls of `from_preset`.
         uri: "hf://user/name".
-        entries: dictionary of metadata.json.
+        entries: as of `default_card`.
         address: of the repository's main branch, without a slash at the end.
 
     Returns:
@@ -118,7 +122,11 @@ def _datasets(entries):
 
 def _base_model(entries):
     base = entries.get("base_model")
-    return base if base and _REPOSITORY.fullmatch(base) else None
+    if base and _REPOSITORY.fullmatch(base):
+        return base
+    # Without a member's revision.
+    on_hub = [name for name in entries.get("members") or () if name.startswith(PREFIX)]
+    return [name.removeprefix(PREFIX).partition("@")[0] for name in on_hub] or None
 
 
 def _origin(entries):
@@ -127,7 +135,15 @@ def _origin(entries):
         return entries["base_model"]
     if source := entries.get("source"):
         return f"Converted from `{source['file']}`, sha256 `{source['sha256']}`."
+    if members := entries.get("members"):
+        return (
+            f"It has the networks of {_presets(members)}, which come with the package."
+        )
     return "None on the Hub. The text above tells how the weights were made."
+
+
+def _presets(names):
+    return " and ".join(f"`{name}`" for name in names)
 
 
 def _front_matter(matter):

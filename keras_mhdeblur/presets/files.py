@@ -25,6 +25,10 @@ FILES = (
     *(name + end for name in LITERT_STAGES.values() for end in ("", ".json")),
     *(CARD, RECIPE, RESULTS),
 )
+# Entry of the configuration of several networks: whose presets have the weights.
+ENSEMBLE = "ensemble"
+# Arguments of `Deblurrer` that are fitted to the weights.
+CHOICES = ("select", "best_pair", "adaptive_weights", "calibration")
 # What people edit by hand; the other files change with the model only.
 TEXTS = (CARD, RECIPE, RESULTS)
 
@@ -63,6 +67,52 @@ def read_metadata(folder, name):
             f"Received: folder={str(folder)!r}"
         )
     return metadata
+
+
+def ensemble_entries(config, metadata, name):
+    """The presets that hold the weights of a preset.
+
+    Args:
+        config: contents of the preset's config.json.
+        metadata: what `read_metadata` returned.
+        name: what the user called the preset, for messages.
+
+    Returns:
+        List of dictionaries with a member's name, "preset", the "fingerprint" of its
+        metadata, and the number of "stages" that it ends after where it has more; None
+        where the preset is of one model.
+
+    Raises:
+        PresetError: the configuration is damaged.
+    """
+    if ENSEMBLE not in config or WEIGHTS in metadata["files"]:
+        return None
+    entries = config[ENSEMBLE]
+    well_formed = (
+        isinstance(entries, list)
+        and len(entries) > 1
+        and all(
+            isinstance(entry, dict)
+            and isinstance(entry.get("preset"), str)
+            and isinstance(entry.get("fingerprint"), str)
+            and isinstance(entry.get("stages"), (int, type(None)))
+            for entry in entries
+        )
+    )
+    if not well_formed:
+        raise PresetError(
+            f"Preset {name!r}: {CONFIG} names no members, at least two presets with "
+            f"fingerprints. Received: {ENSEMBLE}={entries!r}"
+        )
+    return entries
+
+
+def member_names(folder, metadata, name):
+    """Names of the presets that hold the weights of a preset; None of one model."""
+    if WEIGHTS in metadata["files"]:
+        return None
+    entries = ensemble_entries(read_json(folder, CONFIG, name), metadata, name)
+    return entries and [entry["preset"] for entry in entries]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,12 +158,11 @@ def read_variant(folder, metadata, stages, name):
         other = others.get(str(stages)) if isinstance(others, dict) else None
         entries = choice = other if isinstance(other, dict) else {}
         file = LITERT_STAGES.get(stages)
-    keys = ("select", "best_pair", "adaptive_weights", "calibration")
     train_size = with_present_names(config).get("tlc_train_size")
     if isinstance(train_size, list):
         train_size = tuple(train_size)
     return Variant(
-        choice={key: choice[key] for key in keys if choice.get(key) is not None},
+        choice={key: choice[key] for key in CHOICES if choice.get(key) is not None},
         tlc_train_size=train_size,
         fingerprint=entries.get("fingerprint"),
         litert_file=file if file in metadata["files"] else None,
@@ -250,8 +299,8 @@ def check_fields(fields):
     """Refuses metadata entries that the library writes itself."""
     own = {
         *("keras_version", "date_saved", "architecture", "parameters", "files"),
-        *("fingerprint", "tlc_train_size", "litert", "weights_dtype"),
-        *("select", "best_pair", "adaptive_weights", "calibration"),
+        *("members", "fingerprint", "tlc_train_size", "litert", "weights_dtype"),
+        *CHOICES,
     }
     for key in own & set(fields):
         raise PresetError(

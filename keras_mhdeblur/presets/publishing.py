@@ -19,10 +19,11 @@ from keras_mhdeblur.presets.files import (
     METADATA,
     WEIGHTS,
     PresetError,
+    member_names,
     read_metadata,
     verify,
 )
-from keras_mhdeblur.presets.zoo import PLAIN_NAMES, find_preset
+from keras_mhdeblur.presets.zoo import PLAIN_NAMES, builtin_preset, find_preset
 from keras_mhdeblur.utils.types import PathLike
 
 # The licence of this package and of its own presets.
@@ -150,7 +151,15 @@ def plan_upload(uri: str, preset: PathLike, revision: str | None = None) -> Uplo
         )
     name, folder = str(preset), find_preset(preset)
     metadata = read_metadata(folder, name)
-    if WEIGHTS not in metadata["files"]:
+    members = member_names(folder, metadata, name)
+    for member in members or ():
+        if not member.startswith(hub.PREFIX) and builtin_preset(member) is None:
+            raise PresetError(
+                f"Preset {name!r} cannot be published: its member {member!r} is a "
+                "folder of this computer. Upload the member first, and save the preset "
+                f'with its name, "hf://user/name". Received: preset={name!r}'
+            )
+    if WEIGHTS not in metadata["files"] and not members:
         raise PresetError(
             f"Preset {name!r} has no weights, only a configuration: there is nothing "
             f"to publish. Received: preset={name!r}"
@@ -160,7 +169,8 @@ def plan_upload(uri: str, preset: PathLike, revision: str | None = None) -> Uplo
     text = files[CARD].read().decode("utf-8") if CARD in files else None
     names = {name, folder.name, *(k for k, v in PLAIN_NAMES.items() if v == name)}
     address = f"https://huggingface.co/{repo_id}/resolve/main"
-    card = published_card(text, names, f"{hub.PREFIX}{repo_id}", metadata, address)
+    about = {**metadata, "members": members}
+    card = published_card(text, names, f"{hub.PREFIX}{repo_id}", about, address)
     files[CARD] = File(card.encode())
     listed = {
         file: {"sha256": files[file].sha256, "bytes": files[file].size}

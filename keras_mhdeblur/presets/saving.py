@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,10 +12,12 @@ import h5py
 import keras
 import numpy as np
 
+from keras_mhdeblur.networks.ensemble import Ensemble
 from keras_mhdeblur.presets.card import default_card
 from keras_mhdeblur.presets.files import (
     CARD,
     CONFIG,
+    ENSEMBLE,
     FILES,
     LITERT,
     LITERT_STAGES,
@@ -30,7 +33,9 @@ from keras_mhdeblur.presets.litert import (
     choice_fingerprint,
     export_heads,
     fingerprint,
+    member_fingerprints,
 )
+from keras_mhdeblur.presets.members import read_member
 from keras_mhdeblur.utils.atomic import atomic_files
 from keras_mhdeblur.utils.spelling import did_you_mean
 from keras_mhdeblur.utils.types import AnyDeblurrer, PathLike
@@ -65,6 +70,7 @@ def save_to_preset(
     recipe: PathLike | None = None,
     results: dict[str, Any] | None = None,
     stages: dict[int, AnyDeblurrer] | None = None,
+    members: Sequence[PathLike] | None = None,
     **metadata: Any,
 ) -> None:
     """Writes a model as a preset folder.
@@ -96,11 +102,17 @@ def save_to_preset(
             which have a `select`, `best_pair` and `adaptive_weights` of their own:
             what `from_preset(name, stages=1)` gives. `litert` may be their number,
             to add the LiteRT file of one of them in place of the whole network's.
+        members: names of presets, as for `from_preset`, whose networks are the members
+            of the model's `networks.Ensemble`, in their order, ended after all or some
+            of the stages that a preset has choices for. They keep the weights:
+            the folder has the choices alone, which are for these weights only. `dtype`
+            and `litert` are the members' then. None: all weights are written.
         metadata: further entries of metadata.json.
 
     Raises:
         PresetError: the folder holds something that is not a preset, weights are not
-            finite in `dtype`, or an argument is wrong.
+            finite in `dtype`, the model has other weights than `members`, or an
+            argument is wrong.
     """
     if not hasattr(model, "num_hypotheses"):
         raise PresetError(
@@ -120,9 +132,11 @@ def save_to_preset(
             "`litert` must be True, False or a number of `stages`. "
             f"Received: litert={litert!r}"
         )
+    named = None if members is None else _named(model, members, dtype, litert)
     check_fields(metadata)
+    known = [*_FIELDS, "card", "recipe", "results", "members"]
     for key, value in metadata.items():
-        if hint := did_you_mean(key, [*_FIELDS, "card", "recipe", "results"]):
+        if hint := did_you_mean(key, known):
             raise PresetError(f"Unknown entry {key!r}.{hint} Received: {key}={value!r}")
     folder = Path(os.path.abspath(folder))
     _refuse_foreign(folder)
@@ -152,8 +166,13 @@ def save_to_preset(
     with atomic_files(folder.parent, replace_folders=True) as scratch:
         new = scratch / folder.name
         new.mkdir()
-        clean = _write_config(model, new, dtype)
-        _write_weights(clean, new, dtype)
+        if named is None:
+            clean = _write_config(model, new, dtype)
+            _write_weights(clean, new, dtype)
+        else:
+            clean = model
+            _write_named(model, new, named)
+            entries["weights_dtype"] = None
         entries["fingerprint"] = fingerprint(clean, dtype)
         if litert is True:
             entries["litert"] = export_heads(
@@ -163,7 +182,8 @@ def save_to_preset(
             entries["stages"][str(litert)]["litert"] = export_heads(
                 stages[litert], new / LITERT_STAGES[litert], None, dtype
             )
-        text = default_card(folder.name, entries) if card is None else card
+        about = {**entries, "members": [str(name) for name in members or ()]}
+        text = default_card(folder.name, about) if card is None else card
         (new / CARD).write_text(text, "utf-8")
         if recipe is not None:
             shutil.copyfile(recipe, new / RECIPE)
@@ -206,15 +226,71 @@ def _calibration(model, dtype):
     return dataclasses.replace(calibration, fingerprint=rounded).get_config()
 
 
-def _write_config(model, folder, dtype):
-    """Writes config.json; returns the model that it describes, with model's weights."""
+def _named(model, members, dtype, litert):
+    """The configuration's entry about the presets whose networks a model has.
+
+    Raises:
+        PresetError: they are not of its weights, or an argument does not fit them.
+    """
+    if litert or dtype != "float32":
+        raise PresetError(
+            "`litert` and `dtype` are of the presets of `members`. "
+            f"Received: litert={litert!r}, dtype={dtype!r}"
+        )
+    if isinstance(members, str) or len(members) < 2:
+        raise PresetError(
+            "`members` must be two names of presets or more. "
+            f"Received: members={members!r}"
+        )
+    own = member_fingerprints(model)
+    if len(own) != len(members):
+        raise PresetError(
+            "`model` must have an Ensemble of as many networks as `members`. "
+            f"Received: members={members!r}, model with "
+            f"{len(own) or 1} networks ({type(model.network).__name__})"
+        )
+    entries = []
+    for index, (name, found) in enumerate(zip(members, own)):
+        same = [m for m in read_member(name).endings() if m.fingerprint == found]
+        if not same:
+            raise PresetError(
+                f"`members` must be presets of the model's networks: {str(name)!r} has "
+                f"not the weights and options of network {index}, with combined heads. "
+                f"Received: members={members!r}"
+            )
+        entry = {"preset": str(name), "fingerprint": found}
+        if same[0].ending is not None:
+            entry["stages"] = same[0].ending
+        entries.append(entry)
+    return entries
+
+
+def _config(model, dtype):
+    """A model's configuration: nothing of how it was compiled and trained."""
     config = keras.saving.serialize_keras_object(model)
     config["config"]["calibration"] = _calibration(model, dtype)
     # How it was compiled, and the precision it was trained in, are not the model's.
     del config["config"]["dtype"]
-    for part in (config, config["config"]["network"]):
+    network = config["config"]["network"]
+    parts = [config, network]
+    if isinstance(model.network, Ensemble):
+        parts += network["config"]["members"]
+    for part in parts:
         part.pop("compile_config", None)
         part.pop("build_config", None)
+    return config
+
+
+def _write_named(model, folder, entries):
+    """Writes config.json of a model whose weights are in other presets."""
+    config = _config(model, "float32")
+    del config["config"]["network"]
+    write_json(folder / CONFIG, {**config, ENSEMBLE: entries})
+
+
+def _write_config(model, folder, dtype):
+    """Writes config.json; returns the model that it describes, with model's weights."""
+    config = _config(model, dtype)
     write_json(folder / CONFIG, config)
     clean = keras.saving.deserialize_keras_object(config, safe_mode=True)
     clean.set_weights(model.get_weights())

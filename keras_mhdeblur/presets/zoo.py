@@ -5,7 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from keras_mhdeblur.presets import hub
-from keras_mhdeblur.presets.files import METADATA, WEIGHTS, PresetError, read_metadata
+from keras_mhdeblur.presets.files import (
+    METADATA,
+    WEIGHTS,
+    PresetError,
+    member_names,
+    read_metadata,
+)
 from keras_mhdeblur.utils.spelling import did_you_mean
 from keras_mhdeblur.utils.types import PathLike
 
@@ -56,17 +62,18 @@ def find_preset(name: PathLike) -> Path:
 
 
 def list_presets() -> dict[str, dict[str, Any]]:
-    """The built-in presets; reads their metadata.json, builds no model.
+    """The built-in presets; reads their texts, builds no model.
 
     Returns:
         A dict from names for `from_preset`, sorted, to dicts with "description",
         "architecture", "parameters", "cost", "scores", "license", "paper",
         "training_data" (None where unknown), "plain_name": a name of the preset that
-        will stay when there is a better one, or None, and "weights": the path of the
-        weights file, or None when there are no weights yet.
+        will stay when there is a better one, or None, "members": names of the presets
+        whose networks it joins, or None, and "weights": the path of the weights file,
+        the list of those of the members, or None when there are no weights yet.
 
     Raises:
-        PresetError: a preset's metadata.json is damaged.
+        PresetError: a preset's metadata.json or config.json is damaged.
     """
     shown = (
         "description",
@@ -84,6 +91,8 @@ def list_presets() -> dict[str, dict[str, Any]]:
         metadata = read_metadata(folder, name)
         presets[name] = {key: metadata.get(key) for key in shown}
         presets[name]["plain_name"] = plain_names.get(name)
-        has_weights = WEIGHTS in metadata["files"]
-        presets[name]["weights"] = str(folder / WEIGHTS) if has_weights else None
+        members = member_names(folder, metadata, name)
+        files = [str(find_preset(member) / WEIGHTS) for member in members or ()]
+        own = str(folder / WEIGHTS) if WEIGHTS in metadata["files"] else None
+        presets[name] |= {"members": members, "weights": files or own}
     return presets

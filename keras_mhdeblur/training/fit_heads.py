@@ -5,6 +5,7 @@ import numpy as np
 from keras_mhdeblur.deblurrer import Deblurrer
 from keras_mhdeblur.hypotheses.pairs import pair_indices
 from keras_mhdeblur.layers.heads import head_parameters, set_head_parameters
+from keras_mhdeblur.networks.base import RestorationNetwork
 from keras_mhdeblur.training.head_statistics import (
     HeadStatistics,
     head_statistics,
@@ -78,9 +79,10 @@ def fit_heads(
         the hypothesis with the lowest mean log MSE over the crops.
 
     Raises:
-        ValueError: an argument is out of its range, the model's number of heads is
-            neither 1 nor `num_heads`, there are fewer crops than 4 per head, or they
-            are not as `head_statistics` needs them.
+        ValueError: an argument is out of its range, the model's network is none of
+            `keras_mhdeblur.networks` or an `Ensemble`, its number of heads is neither
+            1 nor `num_heads`, there are fewer crops than 4 per head, or they are not
+            as `head_statistics` needs them.
 
     Example:
 
@@ -90,6 +92,11 @@ def fit_heads(
     head_statistics(model, validation_data).evaluate(fitted).hypotheses  # MSEs
     ```
     """
+    if not isinstance(model.network, RestorationNetwork):
+        raise ValueError(
+            "`model` must have a single network of `keras_mhdeblur.networks`. "
+            f"Received: model.network={type(model.network).__name__}"
+        )
     _check(model, num_heads, ridge, mean_weight, hold_first, restarts)
     network = model.network.with_num_heads(num_heads)
     fitted = type(model)(

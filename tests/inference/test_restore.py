@@ -302,7 +302,7 @@ def test_no_image_size_is_traced_again(model):
         for hypotheses in (True, False):
             model.restore(np.zeros((*size, 3)), hypotheses=hypotheses)
     engine = KerasEngine.of(model)
-    for traced in (engine._heads, engine._folded):
+    for traced in (*engine._heads, engine._folded):
         assert traced.predict_function.experimental_get_tracing_count() == 1
 
 
