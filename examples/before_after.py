@@ -16,7 +16,7 @@ left, top, width, height = map(int, box)
 inside = np.s_[top : top + height, left : left + width]
 
 before = np.array(Image.open(photo).convert("RGB"))
-model = keras_mhdeblur.from_preset("maxim_mh_c", stages=1)
+model = keras_mhdeblur.from_preset("nafnet_maxim_mh_c")
 result = model.restore(before)
 uncertainty = heat_map(result.uncertainty[inside])
 panels = [before[inside], result.image[inside], uncertainty[:height]]

@@ -7,7 +7,7 @@ import sys
 
 import keras_mhdeblur
 
-model = keras_mhdeblur.from_preset("maxim_mh_c", stages=1)
+model = keras_mhdeblur.from_preset("nafnet_maxim_mh_c")
 result = model.restore(sys.argv[1], progress=True)
 
 result.save("restored.png")

@@ -88,7 +88,8 @@ def _presets(options):
     preset, stages = chosen_preset(options)
     if options.preset is not None:
         return {preset: (preset, stages)}, preset
-    return QUALITIES, options.quality or DEFAULT_QUALITY
+    presets = {name: (preset, None) for name, preset in QUALITIES.items()}
+    return presets, options.quality or DEFAULT_QUALITY
 
 
 def _seconds_per_megapixel(preset, stages):

@@ -42,6 +42,11 @@ def add_parser(commands):
         "trained the preset",
     )
     add(
+        "--no-gate",
+        action="store_true",
+        help="statements only: no photo is left as it is",
+    )
+    add(
         "--report",
         metavar="FILE",
         help="other images, such as zoo/sets/report.yaml, to check the statements",
@@ -54,6 +59,8 @@ def add_parser(commands):
 def _calibrate(options):
     if options.train and not options.set:
         raise UsageError("--train needs --set: thresholds are chosen on other images")
+    if options.no_gate and not options.set:
+        raise UsageError("--no-gate needs --set: images to fit to")
     if not options.set and not options.report:
         raise UsageError("name images: --set to fit, --report to check")
     if not (Path(options.preset) / "config.json").is_file():
@@ -75,7 +82,11 @@ def _calibrate(options):
         )
         if chosen is not None:
             model.calibration = calibrate(
-                model, chosen, training_pairs=training or (), progress=True
+                model,
+                chosen,
+                training_pairs=training or (),
+                gate=not options.no_gate,
+                progress=True,
             )
             set_calibration(options.preset, model.calibration, options.stages)
         if reported is not None:

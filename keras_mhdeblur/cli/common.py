@@ -12,13 +12,8 @@ import tempfile
 import warnings
 from pathlib import Path
 
-# Names for the choice between seconds and sharpness: preset, and stages of its network
-# where it ends before the last one.
-QUALITIES = {
-    "fast": ("nafnet_mh_c", None),
-    "good": ("maxim_mh_c", 1),
-    "best": ("maxim_mh_c", None),
-}
+# Names for the choice between seconds and sharpness, and their presets.
+QUALITIES = {"fast": "nafnet_mh_c", "good": "nafnet_maxim_mh_c"}
 DEFAULT_QUALITY = "good"
 
 
@@ -65,8 +60,7 @@ def add_preset_option(add):
     add(
         "--quality",
         choices=tuple(QUALITIES),
-        help="fast: nafnet_mh_c; good: maxim_mh_c after one stage; best: maxim_mh_c "
-        f"after two stages (default: {DEFAULT_QUALITY})",
+        help=f"fast: nafnet_mh_c; good: nafnet_maxim_mh_c (default: {DEFAULT_QUALITY})",
     )
     add(
         "--preset",
@@ -89,8 +83,8 @@ def chosen_preset(options):
     """Name and stages of the preset that the options of `add_preset_option` choose."""
     if options.preset is None:
         if options.stages is not None:
-            raise UsageError("--stages needs --preset; --quality has stages of its own")
-        return QUALITIES[options.quality or DEFAULT_QUALITY]
+            raise UsageError("--stages needs --preset")
+        return QUALITIES[options.quality or DEFAULT_QUALITY], None
     if options.quality is not None:
         raise UsageError("--quality and --preset are two names for one choice")
     return options.preset, options.stages

@@ -71,6 +71,7 @@ def calibrate(
     pairs: ImageSet | Iterable[Pair],
     *,
     training_pairs: ImageSet | Iterable[Pair] = (),
+    gate: bool = True,
     seed: int = 0,
     progress: bool = False,
 ) -> Calibration:
@@ -85,6 +86,8 @@ def calibrate(
         training_pairs: further pairs, to which functions are fitted, too. Thresholds
             and statements do not depend on them, so the model may have seen them. The
             more scenes, the fewer photos become worse.
+        gate: whether photos that are not expected to become better are left as they
+            are; without it there are statements only.
         seed: integer, of the folds and the fits.
         progress: whether to show a progress bar on stderr.
 
@@ -105,7 +108,9 @@ def calibrate(
     seen, _ = examples(model, pairs, seed, progress)
     training, _ = examples(model, training_pairs, seed, progress)
     fingerprint = choice_fingerprint(model)
-    return fit_calibration(seen, model.num_heads, fingerprint, training, seed)
+    return fit_calibration(
+        seen, model.num_heads, fingerprint, training, seed, gate=gate
+    )
 
 
 def examples(
@@ -159,6 +164,7 @@ def fit_calibration(
     training: Sequence[Example] = (),
     seed: int = 0,
     steps: int = 3000,
+    gate: bool = True,
 ) -> Calibration:
     """The calibration of examples; see `calibrate`.
 
@@ -169,6 +175,7 @@ def fit_calibration(
         training: further examples, which only train.
         seed: integer, of the folds and the fits.
         steps: steps of every fit.
+        gate: whether there is one.
     """
     scenes = sorted({one.scene for one in seen})
     if len(seen) < MIN_PAIRS or len(scenes) < MIN_SCENES:
@@ -194,13 +201,15 @@ def fit_calibration(
         others = np.stack([folds[owners] != left for left in (*range(_FOLDS), -1)])
         return _fit_perceptrons(values, targets, others.T, loss, seed, steps)
 
-    # The gate is fitted to whole images and their quarters.
-    values, outcomes, owners = _pieces(every, num_heads)
-    gates = fitted(values, outcomes, owners, _gate_loss)
     of_images = np.stack([features(whole(one.sums), num_heads) for one in every])
-    scores = [float(gates[fold](row)) for fold, row in zip(folds, of_images)]
-    threshold = _threshold(seen, scores[checked])
-    shares = [_share(one, score, threshold) for one, score in zip(every, scores)]
+    gates, threshold, shares = [None], 0.0, [1.0] * len(every)
+    if gate:
+        # It is fitted to whole images and their quarters.
+        values, outcomes, owners = _pieces(every, num_heads)
+        gates = fitted(values, outcomes, owners, _gate_loss)
+        scores = [float(gates[fold](row)) for fold, row in zip(folds, of_images)]
+        threshold = _threshold(seen, scores[checked])
+        shares = [_share(one, score, threshold) for one, score in zip(every, scores)]
     rows = np.stack([with_share(row, share) for row, share in zip(of_images, shares)])
     before, after = np.array(
         [image_psnr(one, share) for one, share in zip(every, shares)]

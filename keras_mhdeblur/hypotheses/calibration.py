@@ -25,12 +25,12 @@ _MARGIN = 0.05
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """A gate for the restored image, and what can be said of the image behind it.
+    """A gate for the restored image or none, and what can be said of the image then.
 
     Attributes:
         fingerprint: of the model and its choices that this was fitted to.
         num_heads: K.
-        gate: tells how much of the change to keep, see `gate_share`.
+        gate: tells how much of the change to keep, see `gate_share`; None: all of it.
         threshold: from 0 to below 1; so much or less is nothing.
         error: tells the PSNR of the image in dB.
         gain: tells the gain over the blurry photo in dB.
@@ -44,7 +44,7 @@ class Calibration:
 
     fingerprint: str
     num_heads: int
-    gate: Perceptron
+    gate: Perceptron | None
     threshold: float
     error: Perceptron
     gain: Perceptron
@@ -63,6 +63,8 @@ class Calibration:
             sums: (M, rows, columns), `moments` of the photo's blocks.
             change: mean square of what restoring changes.
         """
+        if self.gate is None:
+            return 1.0
         score = self.gate(features(whole(sums), self.num_heads))
         return gate_share(float(score), self.threshold, change)
 
@@ -119,7 +121,8 @@ class Calibration:
         entries = dict(config)
         try:
             for name in ("gate", "error", "gain"):
-                entries[name] = Perceptron.from_config(config[name])
+                if name != "gate" or config[name] is not None:
+                    entries[name] = Perceptron.from_config(config[name])
             for name in (
                 *("residuals", "scores", "probabilities", "widths"),
                 *("lowest", "highest"),

@@ -144,10 +144,12 @@ class RestoreResult:
             return "left as it is: a gain is not certain"
         if not self.familiar:
             return "unlike the photos that the calibration saw: no statement"
-        return (
-            f"likely better: {100 * self.gain_probability:.0f} %; at least "
-            f"{self.psnr_lower_bound(0.9):.1f} dB with 90 %"
+        percent = f"{100 * self.gain_probability:.0f} %"
+        likely = self.gain_probability >= 0.5
+        better = (
+            f"likely better: {percent}" if likely else f"better with {percent} only"
         )
+        return f"{better}; at least {self.psnr_lower_bound(0.9):.1f} dB with 90 %"
 
     def psnr_lower_bound(self, level: float = 0.9) -> float | np.ndarray:
         """PSNR to the sharp image that is reached with a given probability.

@@ -106,7 +106,7 @@ def gate(values, photo, calibration, sums):
         difference = restored.crop(rows, columns) - photo.crop(rows, columns)
         change += float(np.square(difference).mean()) * len(difference) / len(values)
     share = calibration.share(sums, change)
-    for rows in bands(len(values)):
+    for rows in bands(len(values)) if share < 1 else ():
         if share == 0:
             values[rows] = photo.values[rows]  # to the last bit
         else:

@@ -90,7 +90,7 @@ def test_wrong_presets_and_taken_ports_are_sentences(own_environment, capsys):
 
 
 def test_seconds_of_the_qualities_are_those_of_their_metadata():
-    seconds = [_seconds_per_megapixel(*QUALITIES[name]) for name in QUALITIES]
+    seconds = [_seconds_per_megapixel(QUALITIES[name], None) for name in QUALITIES]
     assert seconds == sorted(seconds) and 0 < seconds[0] < 5 < seconds[1]
     assert _seconds_per_megapixel("/a/folder", None) is None
 

@@ -617,9 +617,8 @@ def test_evaluate_a_partial_benchmark(tmp_path, preset, capfd):
 @pytest.mark.parametrize(
     "arguments, expected",
     [
-        ([], ("maxim_mh_c", 1)),
+        ([], ("nafnet_maxim_mh_c", None)),
         (["--quality", "fast"], ("nafnet_mh_c", None)),
-        (["--quality", "best"], ("maxim_mh_c", None)),
         (["--preset", "a"], ("a", None)),
         (["--preset", "a", "--stages", "2"], ("a", 2)),
     ],

@@ -97,8 +97,8 @@ def test_calibrate_writes_and_checks(model, photo, tmp_path, monkeypatch, capfd)
     assert run("calibrate", tmp_path / "preset", *images) == 2
     assert "at least 100 of at least 5 scenes" in capfd.readouterr().err
 
-    def fitted(seen, num_heads, fingerprint, training, seed):
-        assert len(seen) == 1 == len(training)
+    def fitted(seen, num_heads, fingerprint, training, seed, gate):
+        assert len(seen) == 1 == len(training) and gate
         found = saying(0.9, 0.8, model)
         return dataclasses.replace(found, fingerprint=fingerprint)
 

@@ -66,6 +66,15 @@ def test_statements_hold_for_new_photos(fitted):
     assert fresh["familiar"] > 0.95
 
 
+def test_statements_without_a_gate(fitted):
+    calibration = fit_calibration(fitted[0], 1, "a model", steps=1000, gate=False)
+    fresh = records(population(200, 1), calibration)
+    assert calibration.gate is None
+    assert fresh["gain"] == fresh["ungated"] and fresh["kept"] == 0
+    assert abs(fresh["bound"] - 0.9) < 0.07
+    assert abs(fresh["probability"] - fresh["gained"]) < 0.05
+
+
 def test_gate_learns_of_training_pairs(fitted):
     # The pairs that choose hold none that restoring harms.
     good = population(100, 3, (0.13, 0.2))

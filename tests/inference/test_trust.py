@@ -88,6 +88,22 @@ def test_gate_keeps_all_part_or_nothing(photo, hypotheses):
         assert not model.restore(photo, **options).is_calibrated
 
 
+def test_without_a_gate_all_is_kept(photo, tmp_path):
+    model = adding(20.0, 10.0)
+    free = dataclasses.replace(calibration(model, gate=-30.0), gate=None)
+    model.calibration = free.get_config()
+    result = restore(model, photo)
+    assert (result.share, result.gain_probability) == (1, 0.7)
+    np.testing.assert_array_equal(
+        result.image, restore(model, photo, guard=False).image
+    )
+    model.calibration = dataclasses.replace(
+        free, probabilities=np.array([0.1, 0.3])
+    ).get_config()
+    said = restore(model, photo).statement
+    assert said.startswith("better with 20 % only; at least 2")
+
+
 def test_a_kept_photo_is_kept_to_the_last_bit(photo):
     photo = photo.astype("uint16") * 251
     model = adding(8, 4)
