@@ -12,6 +12,8 @@ from keras_mhdeblur.inference.engine_choice import choose_engine
 from keras_mhdeblur.utils.types import Batches
 
 _BATCH_SIZE, _RATE = 32, 3e-3
+# Added to squared errors: above 70 dB nothing is gained.
+_FLOOR = 1e-7
 # Features that vary less are not stretched: their coefficients would be huge, and drown
 # the others in rounding.
 _SMALLEST_SCALE = 0.01
@@ -25,7 +27,6 @@ def fit_adaptive_weights(
     epochs: int = 60,
     shrinkage: float = 0.5,
     patch_size: int | None = None,
-    most_psnr: float = 70.0,
 ) -> tuple[tuple[float, ...], ...]:
     """Finds with which weights the heads' mean is nearest to the labels.
 
@@ -49,9 +50,6 @@ def fit_adaptive_weights(
         patch_size: side in pixels of the patches that images are cut into after the
             network has seen them whole; None: they are patches already. For networks
             that need larger ones than 128x128, as MAXIM does.
-        most_psnr: PSNR in dB above which nothing is gained. Of a model whose
-            `calibration` keeps sharp photos as they are, 50: the weights are then
-            those that are best for blurred ones.
 
     Returns:
         Tuple of K tuples of floats, the `adaptive_weights` of `Deblurrer`.
@@ -97,7 +95,7 @@ def fit_adaptive_weights(
     fit = keras.Sequential([keras.Input(mean.shape), layer])
     fit.compile(
         keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(_RATE, steps)),
-        _WeightedMeanLoss(caution, 10 ** (-most_psnr / 10)),
+        _WeightedMeanLoss(caution),
     )
     fit.fit(
         (values - mean) / scale, errors, _BATCH_SIZE, epochs, verbose=0, shuffle=False
@@ -134,14 +132,13 @@ class _WeightedMeanLoss(keras.losses.Loss):
     of the blurry patch; predictions are the K weights.
     """
 
-    def __init__(self, caution, floor):
+    def __init__(self, caution):
         super().__init__()
         self.caution = caution
-        self.floor = floor
 
     def call(self, y_true, y_pred):
         heads = y_pred.shape[-1]
         gram = ops.reshape(y_true[:, :-1], (-1, heads, heads))
         error = ops.einsum("bk,bkl,bl->b", y_pred, gram, y_pred)
-        error, blurry = (ops.log(x + self.floor) for x in (error, y_true[:, -1]))
+        error, blurry = ops.log(error + _FLOOR), ops.log(y_true[:, -1] + _FLOOR)
         return error + self.caution * ops.relu(error - blurry)

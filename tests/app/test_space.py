@@ -47,9 +47,9 @@ def test_its_models_come_with_the_package(folder):
     pytest.importorskip("ai_edge_litert")
     names = {}
     exec((folder / "app.py").read_text("utf-8"), names)
-    for name, (preset, stages, seconds) in names["MODELS"].items():
+    for name, (preset, seconds) in names["MODELS"].items():
         model, options = names["load_model"](name)
-        assert type(model) is type(litert_from_preset(preset, stages=stages))
+        assert type(model) is type(litert_from_preset(preset))
         assert options == {} and seconds > 0
 
 

@@ -15,7 +15,7 @@ from keras_mhdeblur.hypotheses.calibration import Calibration, at_pixels, gate_s
 from keras_mhdeblur.hypotheses.moments import NUM_PHOTO_FEATURES, features, moments
 from keras_mhdeblur.hypotheses.perceptron import Perceptron
 from keras_mhdeblur.inference import restore
-from keras_mhdeblur.inference.trust import MomentsOfTiles
+from keras_mhdeblur.inference.trust import MomentsOfTiles, calibration_of
 from keras_mhdeblur.presets.litert import choice_fingerprint, litert_from_preset
 
 PHOTOS = Path(__file__).parents[2] / "examples" / "photos"
@@ -279,6 +279,11 @@ def test_evaluate_scores_the_gated_image(photo):
     model.calibration = calibration(model, gate=0, threshold=0.0)
     scores = evaluate(model, [(blurry[None], sharp[None])])
     assert scores["restored"]["psnr"] > scores["selected"]["psnr"] + 20
+
+
+def test_the_default_preset_has_statements_and_no_gate():
+    pytest.importorskip("ai_edge_litert")
+    assert calibration_of(litert_from_preset("nafnet_maxim_mh_c")).gate is None
 
 
 @pytest.mark.parametrize("path", sorted(PHOTOS.iterdir()), ids=lambda path: path.stem)
