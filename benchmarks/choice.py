@@ -1,13 +1,14 @@
 """Is the best hypothesis of an image predictable? The table of docs/research/choice.md.
 
     python benchmarks/choice.py PRESET[@STAGES] --data DATA --keep FOLDER
-        [--sets zoo/sets]
+        [--sets zoo/sets] [--real]
 
 Two small networks of the features that calibrations have, of whole images, are fitted
 to the images that train and stopped on those that choose: one tells the probability
 that each hypothesis is nearest to the label, the other the weights of the heads with
 the best PSNR. What they and other selections gain on the reported images is printed,
-for every kind. The folder keeps what the preset makes of the images.
+for every kind. The folder keeps what the preset makes of the images. With `--real`
+there are only pairs of cameras, no synthesized ones.
 """
 
 import keras
@@ -114,19 +115,19 @@ def decibels(gram, weights):
 
 
 def main():
-    options = parser_of(__doc__).parse_args()
+    parser = parser_of(__doc__)
+    parser.add_argument("--real", action="store_true")
+    options = parser.parse_args()
     keras.utils.set_random_seed(0)
     model = loaded(options.preset)
-    train, choose, report = (
-        Table(
-            kept(
-                options.keep / f"choice.{name}.{options.preset}.pkl",
-                lambda images=images: seen_of_all(model, images),
-            ),
-            model.head_info.pairs,
-        )
-        for name, images in sets_of(options).items()
-    )
+    tables = []
+    for name, images in sets_of(options).items():
+        if options.real:
+            name, images.synthesized = f"{name}.real", []
+        path = options.keep / f"choice.{name}.{options.preset}.pkl"
+        rows = kept(path, lambda images=images: seen_of_all(model, images))
+        tables.append(Table(rows, model.head_info.pairs))
+    train, choose, report = tables
     likely = predictor(
         train, choose, lambda table: table.best, len(train.heads),
         "sparse_categorical_crossentropy",

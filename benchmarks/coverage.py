@@ -26,7 +26,7 @@ def rows_of(presets, orientations):
     yield "blurry photo", lambda image: image[None]
     for name in presets:
         model = loaded(name)
-        images_of = hypotheses_of(model)
+        images_of = once(hypotheses_of(model))
         pairs = model.head_info.pairs
         alone = [k for k, (i, j) in enumerate(pairs.indices) if i == j]
         yield f"{name}, mean", lambda image, f=images_of: f(image).mean(0)[None]
@@ -34,6 +34,18 @@ def rows_of(presets, orientations):
         yield f"{name}, hypotheses", images_of
     for name in orientations:
         yield f"{name}, eight orientations", eight_orientations(loaded(name))
+
+
+def once(images_of):
+    """The function, called once for each of the images, which are kept elsewhere."""
+    found = {}
+
+    def images(image):
+        if id(image) not in found:
+            found[id(image)] = images_of(image)
+        return found[id(image)]
+
+    return images
 
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -45,7 +57,7 @@ parser.add_argument("--output", type=pathlib.Path)
 options = parser.parse_args()
 kinds = {}
 for exposure in ImageSet(options.set, options.data).exposures():
-    pair = (exposure.blurry / 255.0, exposure.frames / 255.0)
+    pair = [x.astype("float32") / 255 for x in (exposure.blurry, exposure.frames)]
     kinds.setdefault(exposure.kind, []).append(pair)
 for kind, exposures in kinds.items():
     frames = sum(len(frames) for _, frames in exposures) / len(exposures)

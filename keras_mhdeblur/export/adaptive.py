@@ -58,7 +58,7 @@ class AdaptiveMean(keras.layers.Layer):
             (B, rows, columns, F).
         """
         num_heads = heads.shape[1]
-        change = ops.mean(heads, axis=-1) - ops.expand_dims(ops.mean(image, axis=-1), 1)
+        change = ops.mean(heads - ops.expand_dims(image, 1), axis=-1)
         change = ops.transpose(_SCALE * change, (0, 2, 3, 1))
         inside = ops.ones_like(change[..., :1])
         for axis in (1, 2):

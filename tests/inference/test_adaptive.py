@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from keras_mhdeblur import Deblurrer
+from keras_mhdeblur.export.adaptive import AdaptiveMean
 from keras_mhdeblur.hypotheses import adaptive
 from keras_mhdeblur.hypotheses.selection import Adaptive
 from keras_mhdeblur.inference.engine_choice import choose_engine
@@ -49,6 +50,24 @@ def test_features_known_answers():
     )
     # One more stripe is bright than dark: 0.02 of the mean.
     np.testing.assert_allclose(correlations, [-0.04, 0, 0], atol=1e-2)
+
+
+def test_a_head_that_hardly_changes_the_image():
+    """Its brightness is rounded by as much as a thousandth of what it changes."""
+    rng = np.random.default_rng(0)
+    image = rng.random((64, 64, 3), "float32")
+    change = rng.normal(size=(2, 64, 64, 3))
+    change = np.float32(image + [[[[2e-5]]], [[[0.1]]]] * change) - image
+    heads = image + change
+    values = adaptive.features(heads, image)
+
+    rows = change[:, ::4].mean(axis=-1, dtype="float64").reshape(2, -1)
+    energies = np.square(rows).mean(axis=1) + 1e-8
+    expected = rows[0] @ rows[1] / rows.shape[1] / np.sqrt(energies.prod())
+    np.testing.assert_allclose(values[0, 0, :2], np.log(energies), rtol=1e-6)
+    np.testing.assert_allclose(values[0, 0, -1], expected, atol=1e-7)
+    graph = AdaptiveMean(some_coefficients(2))._features(heads[None], image[None])
+    np.testing.assert_allclose(graph[0, 0, 0, -1], expected, atol=1e-7)
 
 
 def test_constant_weights(rng_heads):
