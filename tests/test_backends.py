@@ -4,6 +4,7 @@ A backend is chosen when Keras is imported, so each has its own process.
 """
 
 import importlib.util
+import json
 import os
 import pathlib
 import subprocess
@@ -49,6 +50,11 @@ def test_two_devices_on_jax_equal_one():
 
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_restore_on(backend):
+    run(backend, PROGRAMS / "restore.py")
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_training_on_several_targets_on(backend, tmp_path):
     run(backend, PROGRAMS / "several_targets.py", tmp_path)
 
@@ -72,6 +78,24 @@ def test_muon_on(backend):
 def test_networks_on_torch_are_the_official_ones_and_train():
     file = "networks/test_all_networks.py"
     run_tests("torch", file, "mhc_k4 or test_training_step")
+
+
+def test_rehearsal_of_the_benchmark_for_devices(tmp_path):
+    if importlib.util.find_spec("jax") is None:
+        pytest.skip("jax is not installed")
+    script = pathlib.Path(__file__).parents[1] / "benchmarks" / "device.sh"
+    python = pathlib.Path(sys.executable).parent
+    done = subprocess.run(
+        ["bash", script, tmp_path, "--tiny"],
+        env={**os.environ, "PATH": f"{python}{os.pathsep}{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "nafnet_mhc_k4" in (tmp_path / "golden.txt").read_text()
+    for task in ("training", "inference", "synthesis"):
+        (row,) = json.loads((tmp_path / f"{task}.json").read_text())
+        assert row["patches_per_second"] > 0 and row["engine"] == "jax", row
 
 
 def run_tests(backend, file, which):
