@@ -8,6 +8,10 @@ import dataclasses
 
 import tensorflow as tf
 
+from keras_mhdeblur.data.pipeline import keep_gpus_free
+
+keep_gpus_free()  # All modules of the input pipeline import this one.
+
 
 @dataclasses.dataclass(frozen=True)
 class Patches:
