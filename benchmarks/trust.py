@@ -9,7 +9,6 @@ folder keeps what the preset makes of the images, which takes an hour: a second 
 goes on from there. `--pictures` draws the reported images that lose, at most ten.
 """
 
-import collections
 import dataclasses
 import pathlib
 
@@ -17,6 +16,7 @@ from kept_images import kept, loaded, parser_of, sets_of
 from matplotlib.figure import Figure
 
 from keras_mhdeblur.evaluation.calibrating import (
+    by_kinds,
     examples,
     fit_calibration,
     record,
@@ -41,25 +41,6 @@ COLUMNS = {
 }
 NOT_BLURRED = ("sharp", "sharp_noise", "sharp_jpeg")
 THRESHOLDS = (0, 0.2, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
-
-
-def named_examples(model, images):
-    """Examples of a set by the names of its pairs."""
-    seen, kinds = examples(model, images, progress=True)
-    numbers = collections.Counter()
-    named = {}
-    for one, kind in zip(seen, kinds):
-        numbers[kind] += 1
-        named[f"{kind}/{numbers[kind]:04}"] = one
-    return named
-
-
-def by_kinds(named):
-    """Groups of examples: every kind, and all."""
-    kinds = {}
-    for name, one in named.items():
-        kinds.setdefault(name.split("/")[0], []).append(one)
-    return kinds | {"all": list(named.values())}
 
 
 def print_table(rows):
@@ -102,16 +83,14 @@ def main():
     train, choose, report = (
         kept(
             options.keep / f"{name}.{options.preset}.pkl",
-            lambda images=images: named_examples(model, images),
+            lambda images=images: examples(model, images, progress=True),
         )
         for name, images in sets.items()
     )
     fingerprint = choice_fingerprint(model)
 
     def fitted(choose, train):
-        return fit_calibration(
-            list(choose.values()), model.num_heads, fingerprint, list(train.values())
-        )
+        return fit_calibration(choose, model.num_heads, fingerprint, train)
 
     calibration = fitted(choose, train)
     kinds = by_kinds(report)
@@ -120,16 +99,14 @@ def main():
 
     print("\nThresholds, reported images; blurred: of all but", *NOT_BLURRED, "\n")
     print("| threshold | worse | gain of the blurred |\n| --- | --- | --- |")
-    blurred = [
-        one for name, one in report.items() if name.split("/")[0] not in NOT_BLURRED
-    ]
+    blurred = [one for one in report if one.kind not in NOT_BLURRED]
     for threshold in THRESHOLDS:
         other = dataclasses.replace(calibration, threshold=threshold)
         worse = records(kinds["all"], other)["worse"]
         print(f"| {threshold} | {worse} | {records(blurred, other)['gain']:+.3f} |")
 
-    def of_shake(named):
-        return {k: one for k, one in named.items() if k.startswith("shake/")}
+    def of_shake(seen):
+        return [one for one in seen if one.kind == "shake"]
 
     shaken = fitted(of_shake(choose), of_shake(train))
     print(f"\nFitted to camera shake alone, threshold {shaken.threshold}\n")
@@ -137,7 +114,7 @@ def main():
 
     if options.pictures:
         model.calibration = calibration
-        gains = {name: record(one, calibration)["gain"] for name, one in report.items()}
+        gains = {one.name: record(one, calibration)["gain"] for one in report}
         draw_worst(model, sets["report"], gains, options.pictures)
 
 

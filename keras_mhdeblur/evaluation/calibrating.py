@@ -57,13 +57,15 @@ class Example:
             the blurry photo's error and d what restoring changes.
         samples: (N, 4): error of the blurry photo and change at some values, and the
             row and column of their block.
-        scene: name of the scene.
+        scene, kind, name: as of the `Pair`.
     """
 
     sums: np.ndarray
     outcome: np.ndarray
     samples: np.ndarray
     scene: str
+    kind: str = ""
+    name: str = ""
 
 
 def calibrate(
@@ -105,8 +107,8 @@ def calibrate(
     model.calibration = evaluation.calibrate(model, images)
     ```
     """
-    seen, _ = examples(model, pairs, seed, progress)
-    training, _ = examples(model, training_pairs, seed, progress)
+    seen = examples(model, pairs, seed, progress)
+    training = examples(model, training_pairs, seed, progress)
     fingerprint = choice_fingerprint(model)
     return fit_calibration(
         seen, model.num_heads, fingerprint, training, seed, gate=gate
@@ -118,13 +120,13 @@ def examples(
     pairs: ImageSet | Iterable[Pair],
     seed: int = 0,
     progress: bool = False,
-) -> tuple[list[Example], list[str]]:
-    """What a model makes of pairs, and their kinds."""
+) -> list[Example]:
+    """What a model makes of pairs."""
     heads_of = PLAIN.of(model).head_function(model)
     selection = model.head_info.parse(model.select)
     bar = ProgressBar(len(pairs)) if progress and isinstance(pairs, ImageSet) else None
     random = np.random.default_rng(seed)
-    found, kinds = [], []
+    found = []
     for pair in pairs.pairs() if isinstance(pairs, ImageSet) else pairs:
         if pair.blurry.shape != pair.sharp.shape:
             raise ValueError(
@@ -133,13 +135,13 @@ def examples(
             )
         blurry, sharp = (x.astype("float32") / 255 for x in (pair.blurry, pair.sharp))
         heads = heads_of(blurry)
-        found.append(example(heads, selection, blurry, sharp, pair.scene, random))
-        kinds.append(pair.kind)
+        one = example(heads, selection, blurry, sharp, pair.scene, random)
+        found.append(dataclasses.replace(one, kind=pair.kind, name=pair.name))
         if bar is not None:
             bar.finish()
     if bar is not None:
         bar.close()
-    return found, kinds
+    return found
 
 
 def example(heads, selection, blurry, sharp, scene, random):
@@ -460,15 +462,20 @@ def check_calibration(
             "`model` must have a calibration of its present weights and choices. "
             f"Received: model.calibration={model.calibration}"
         )
-    seen, kinds = examples(model, pairs, seed, progress)
+    seen = examples(model, pairs, seed, progress)
     if not seen:
         raise ValueError("`pairs` must hold at least one pair. Received: no pair")
     return {
-        kind: records(
-            [one for one, own in zip(seen, kinds) if kind in (own, "all")], calibration
-        )
-        for kind in [*dict.fromkeys(kinds), "all"]
+        kind: records(of_kind, calibration) for kind, of_kind in by_kinds(seen).items()
     }
+
+
+def by_kinds(seen: Sequence[Example]) -> dict[str, list[Example]]:
+    """The examples of every kind, and "all" of them."""
+    kinds: dict[str, list[Example]] = {}
+    for one in seen:
+        kinds.setdefault(one.kind, []).append(one)
+    return kinds | {"all": list(seen)}
 
 
 def records(seen: list[Example], calibration: Calibration) -> dict[str, Any]:
