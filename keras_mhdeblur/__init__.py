@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from keras_mhdeblur import (
         convert,
         data,
+        diffusion,
         evaluation,
         export,
         inference,
@@ -34,6 +35,7 @@ _OBJECTS = {
 _MODULES = (
     "convert",
     "data",
+    "diffusion",
     "evaluation",
     "export",
     "inference",
@@ -49,6 +51,7 @@ __all__ = [
     "Deblurrer",
     "convert",
     "data",
+    "diffusion",
     "evaluation",
     "export",
     "from_preset",
@@ -80,4 +83,4 @@ def __dir__():
 # Keras opens saved models whose classes have been imported. A program that has loaded
 # Keras does not wait for it again.
 if "keras" in sys.modules:
-    importlib.import_module(f"{__name__}.deblurrer")
+    importlib.import_module(f"{__name__}.diffusion")

@@ -26,6 +26,7 @@ ROOMS = (
     "inference",
     "trainers",
     "deblurrer",
+    "diffusion",
     "data",
     "convert",
     "training",
