@@ -287,6 +287,10 @@ def coverage(results):
     for number, (name, each) in enumerate(results.items()):
         style = dict(color=f"C{number}", marker="osD^v<>"[number % 7], markersize=4)
         axes.plot(np.arange(each["images"]) + 1, each["curve"], label=name, **style)
+    # The bound leaves the picture, or the lines would lie on each other.
+    curves = np.concatenate([each["curve"] for each in results.values()])
+    reach = max(np.ptp(curves), 0.5)
+    axes.set_ylim(curves.min() - 0.1 * reach, curves.max() + reach)
     axes.set_xlabel("images n")
     axes.set_ylabel("CovPSNR@n (dB)")
     axes.grid(axis="y", alpha=0.3)
