@@ -572,6 +572,21 @@ def test_training_without_the_broken_files(recipe, sharp_photos, tmp_path):
 
 
 @pytest.mark.parametrize(
+    "imported, given, expected", [(False, None, "1"), (False, "0", "0"), (True, "", "")]
+)
+def test_training_uses_onednn(recipe, tmp_path, monkeypatch, imported, given, expected):
+    """Where TensorFlow is still to be imported, and nobody decided otherwise."""
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", given or "")
+    if given is None:
+        monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS")
+    if not imported:
+        monkeypatch.delitem(sys.modules, "tensorflow")
+    command = ("train", recipe, "--data", tmp_path, "--output", tmp_path / "run")
+    assert run(*command, "--set", "nothing.here=1") == 2
+    assert os.environ["TF_ENABLE_ONEDNN_OPTS"] == expected
+
+
+@pytest.mark.parametrize(
     "change, message",
     [
         ("optimizer.lr=1", "lr"),
