@@ -208,15 +208,13 @@ def whole():
 
 def test_a_saved_model_restores_the_same(whole, eager, tmp_path):
     photo = pairs(1)[0][0]
-    options = {"samples": 2, "steps": 2, "guard": False}
+    options = {"samples": 1, "steps": 2, "guard": False}
     found = whole.restore(photo, **options)
     whole.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     again = loaded.restore(photo, **options)
     np.testing.assert_array_equal(again.hypotheses, found.hypotheses)
     assert loaded.lambda_predictor == 0.1
-    other = whole.restore(photo, seed=1, **options)
-    assert np.abs(other.hypotheses - found.hypotheses).mean() > 1e-3
 
 
 def test_a_frozen_predictor_stays(tmp_path):
@@ -280,6 +278,8 @@ def test_samples_take_the_place_of_hypotheses():
     assert calls == [(k, 6) for k in range(7)]
     assert result.image.shape == photos.shape and result.image.dtype == np.uint8
     assert result.hypotheses.shape == (2, 3, 24, 20, 3) and result.kept is None
+    other = model.restore(photos, seed=1, **options)
+    assert np.abs(other.hypotheses - result.hypotheses).mean() > 1e-3
     one = model.restore(photos, select=1, **options)
     np.testing.assert_array_equal(
         one.image, np.round(255 * result.hypotheses[:, 1]).astype("uint8")
@@ -341,7 +341,7 @@ def test_guidance_and_predictor_are_called_once_per_image(whole, eager, monkeypa
 
 def test_tiles_share_one_noise(whole, eager):
     """Seams are no wider than what a tile does not see around it."""
-    photo = np.random.default_rng(0).random((264, 200, 3), "float32")
+    photo = np.random.default_rng(0).random((264, 48, 3), "float32")
     options = {"samples": 1, "steps": 2, "guard": False}
     image = whole.restore(photo, tile=None, **options).image
     assert 0.05 < image.std() < 0.45
