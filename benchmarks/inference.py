@@ -26,13 +26,14 @@ import os
 import pathlib
 import resource
 import runpy
-import subprocess
 import sys
 import tempfile
 import time
 
 import numpy as np
+import worker
 from PIL import Image
+from worker import answer
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -81,8 +82,8 @@ def compare(options, folder):
     jobs, networks = [], {}
     for name in options.presets:
         engines = ",".join(options.engines)
-        with Worker("prepare", name, f"{folder}|{engines}", options) as worker:
-            networks[name] = json.loads(worker.answer())
+        with Engine("prepare", name, f"{folder}|{engines}", options) as process:
+            networks[name] = json.loads(process.answer())
         for engine in options.engines:
             path = f"{folder}/{name}{SUFFIXES[engine]}"
             jobs.append((name, engine, path if SUFFIXES[engine] else name))
@@ -93,23 +94,23 @@ def compare(options, folder):
     # One network at a time: the engines share its turns, and memory.
     for name in options.presets:
         workers = {
-            engine: Worker(engine, name, source, options)
+            engine: Engine(engine, name, source, options)
             for job, engine, source in jobs
             if job == name
         }
-        workers["peak"] = Worker("peak", name, "-", options)
-        for worker in workers.values():
-            worker.answer()
+        workers["peak"] = Engine("peak", name, "-", options)
+        for process in workers.values():
+            process.answer()
         for _ in range(options.rounds):
-            for engine, worker in workers.items():
-                seconds[name, engine].append(float(worker.ask("time")))
-        for engine, worker in workers.items():
-            memory[name, engine] = float(worker.ask("memory"))
+            for engine, process in workers.items():
+                seconds[name, engine].append(float(process.ask("time")))
+        for engine, process in workers.items():
+            memory[name, engine] = float(process.ask("memory"))
             if engine not in ("peak", "torch"):
                 path = f"{folder}/{engine}.npy"
-                worker.ask(f"save {path}")
+                process.ask(f"save {path}")
                 images[name, engine] = np.load(path)
-            worker.close()
+            process.close()
     print(
         f"1x{options.size}x{options.size}x3, {options.threads} threads, median of "
         f"{options.rounds}"
@@ -156,42 +157,20 @@ def record(name, macs_256, seconds, megabytes, cores):
     presets.update_metadata(presets.find_preset(name), cost=cost)
 
 
-class Worker:
+class Engine(worker.Worker):
     """A process that runs one network in one engine when it is asked to."""
 
     def __init__(self, engine, name, source, options):
-        command = [sys.executable, __file__, "--worker", f"{engine}|{name}|{source}"]
-        command += ["--size", str(options.size), "--threads", str(options.threads)]
-        limits = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-        self.process = subprocess.Popen(
-            command,
-            text=True,
-            bufsize=1,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, **dict.fromkeys(limits, str(options.threads))},
-        )
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        self.close()
-
-    def ask(self, question):
-        print(question, file=self.process.stdin, flush=True)
-        return self.answer()
+        arguments = [__file__, "--worker", f"{engine}|{name}|{source}"]
+        arguments += ["--size", str(options.size), "--threads", str(options.threads)]
+        super().__init__(arguments, options.threads)
+        self.job = f"{engine}|{name}"
 
     def answer(self):
-        # Libraries print, too.
-        for line in self.process.stdout:
-            if line.startswith("> "):
-                return line[2:]
-        raise SystemExit(f"{self.process.args[3]} failed")
-
-    def close(self):
-        self.process.stdin.close()
-        self.process.wait()
+        found = super().answer()
+        if found is None:
+            raise SystemExit(f"{self.job} failed")
+        return found
 
 
 def work(engine, name, source, *rest):
@@ -233,10 +212,6 @@ def first_image(output):
     elif hasattr(output, "values"):
         output = next(iter(output.values()))
     return np.clip(np.reshape(output, (-1, *np.shape(output)[-3:]))[0], 0, 1)
-
-
-def answer(text):
-    print(f"> {text}", flush=True)
 
 
 def prepare(name, folder, engines, size):

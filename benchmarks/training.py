@@ -11,10 +11,11 @@ a network run in turns, so that they can be compared. Processors are those that 
 engine chooses: a GPU where it sees one.
 
 training: seconds of a step of `fit` with the loss and the optimizer of the recipes, and
-seconds until the first step is done. inference: of a batch of head images. synthesis:
-of blurring a batch, as it happens in a step of `fit`. "of peak" is the share of what a
-large matrix product of the same type reaches in the same turns; training counts as
-three forward passes. A row that fails says why, and the others go on.
+seconds of the first one; PyTorch has tried two memory layouts before. inference: of a
+batch of head images. synthesis: of blurring a batch, as it happens in a step of `fit`.
+"of peak" is the share of what a large matrix product of the same type reaches in the
+same turns; training counts as three forward passes. A row that fails says why, and the
+others go on.
 """
 
 import argparse
@@ -24,13 +25,15 @@ import math
 import os
 import pathlib
 import resource
-import subprocess
 import sys
+import tempfile
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
+import worker
+from worker import answer
 
 PRESETS = ("nafnet_mh_c", "maxim_mh_c@1", "restormer_mh_c_small", "hinet_mh_c_small")
 ENGINES = ("tensorflow", "jax", "torch", "pytorch", "pytorch-compile")
@@ -87,33 +90,33 @@ def compared(name, task, options):
         for dtype in options.dtypes
         if task != "synthesis" or not engine.startswith("pytorch")
     ]
-    workers = [Worker(row, options.threads) for row in rows]
-    products = {
-        dtype: Worker(common | {"task": "peak", "engine": engine, "dtype": dtype},
-                      options.threads)
-        for engine, dtype in [(row["engine"], row["dtype"]) for row in rows][::-1]
-    }  # fmt: skip
+    workers = [Row(row, options.threads) for row in rows]
+    # The first engine of each type tells the peak.
+    peaked = {row["dtype"]: row | {"task": "peak"} for row in reversed(rows)}
+    products = {dtype: Row(row, options.threads) for dtype, row in peaked.items()}
     seconds, peaks = collections.defaultdict(list), collections.defaultdict(list)
-    for row, worker in zip(rows, workers):
-        row.update(worker.answer())
-    for worker in products.values():
-        worker.answer()
+    for row, process in zip(rows, workers):
+        row.update(process.answer())
+    for process in products.values():
+        process.answer()
     for _ in range(options.rounds):
-        for index, worker in enumerate(workers):
-            seconds[index].append(worker.ask("time").get("seconds", math.nan))
-        for dtype, worker in products.items():
-            peaks[dtype].append(worker.ask("time").get("seconds", math.nan))
-    for index, (row, worker) in enumerate(zip(rows, workers)):
-        row.update(worker.ask("memory"))
+        for index, process in enumerate(workers):
+            seconds[index].append(process.ask("time").get("seconds", math.nan))
+        for dtype, process in products.items():
+            peaks[dtype].append(process.ask("time").get("seconds", math.nan))
+    for index, (row, process) in enumerate(zip(rows, workers)):
+        row.update(process.ask("memory"))
+        process.close()
+        if "error" in row:
+            continue
         row["seconds"] = float(np.median(seconds[index]))
         row["patches_per_second"] = options.batch / row["seconds"]
         peak = PEAK_SIDE[row.get("gpu", False)] ** 3 / np.median(peaks[row["dtype"]])
         if task in PASSES and row.get("macs"):
             done = PASSES[task] * options.batch * row["macs"] / row["seconds"]
             row["of_peak"] = float(done / peak)
-        worker.close()
-    for worker in products.values():
-        worker.close()
+    for process in products.values():
+        process.close()
     return rows
 
 
@@ -128,48 +131,35 @@ def line(row):
     )
 
 
-class Worker:
+class Row(worker.Worker):
     """A process that runs one row when it is asked to."""
 
     def __init__(self, row, threads):
-        engine = row["engine"]
-        limits = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-        environment = dict.fromkeys(limits, str(threads))
-        environment["TF_NUM_INTRAOP_THREADS"] = str(threads)
-        if not engine.startswith("pytorch"):
-            environment["KERAS_BACKEND"] = engine
-        # Several processes share a GPU.
-        environment["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
-        self.process = subprocess.Popen(
-            [sys.executable, __file__, "--worker", json.dumps(row)],
-            text=True,
-            bufsize=1,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={**os.environ, **environment},
-        )
+        environment = {
+            "TF_NUM_INTRAOP_THREADS": str(threads),
+            # Several processes share a GPU.
+            "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+        }
+        if not row["engine"].startswith("pytorch"):
+            environment["KERAS_BACKEND"] = row["engine"]
+        # A file: a pipe that nobody reads would stop who writes much.
+        self.errors = tempfile.TemporaryFile("w+")
+        arguments = [__file__, "--worker", json.dumps(row)]
+        super().__init__(arguments, threads, environment, self.errors)
         self.failed = None
 
     def ask(self, question):
-        if self.failed is None:
-            print(question, file=self.process.stdin, flush=True)
-        return self.answer()
+        return self.failed or super().ask(question)
 
     def answer(self):
         """A dictionary; with "error", the last line that a failed process wrote."""
-        if self.failed is None:
-            for text in self.process.stdout:  # Libraries print, too.
-                if text.startswith("> "):
-                    return json.loads(text[2:])
-            lines = self.process.stderr.read().strip().splitlines() or ["killed"]
-            self.failed = {"error": lines[-1][:200]}
+        found = super().answer()
+        if found is not None:
+            return json.loads(found)
+        self.errors.seek(0)
+        lines = self.errors.read().strip().splitlines() or ["killed"]
+        self.failed = {"error": lines[-1][:200]}
         return self.failed
-
-    def close(self):
-        if self.failed is None:
-            self.process.stdin.close()
-        self.process.wait()
 
 
 def work(row):
@@ -181,29 +171,27 @@ def work(row):
     run(1)
     first = time.perf_counter() - made
     run(1)  # Some compile at the second step once more.
-    answer({**facts, "made": round(made - begin, 2), "first": round(first, 2)})
+    answer(json.dumps({**facts, "made": made - begin, "first": first}))
     for question in sys.stdin:
         if question.strip() == "memory":
-            answer({"megabytes": round((memory(row["engine"]) - before) / 1e6)})
+            megabytes = round((memory(row["engine"]) - before) / 1e6)
+            answer(json.dumps({"megabytes": megabytes}))
             continue
         begin = time.perf_counter()
         run(row["steps"])
-        answer({"seconds": (time.perf_counter() - begin) / row["steps"]})
-
-
-def answer(values):
-    print(f"> {json.dumps(values)}", flush=True)
+        seconds = (time.perf_counter() - begin) / row["steps"]
+        answer(json.dumps({"seconds": seconds}))
 
 
 def memory(engine):
     """Peak bytes of the process, or of its GPU where it has one."""
-    if "jax" in sys.modules and engine == "jax":
+    if engine == "jax" and "jax" in sys.modules:
         import jax
 
         found = jax.local_devices()[0].memory_stats()
         if found:
             return found["peak_bytes_in_use"]
-    if "torch" in sys.modules and engine != "jax":
+    if engine not in ("jax", "tensorflow") and "torch" in sys.modules:
         import torch
 
         if torch.cuda.is_available():
@@ -217,13 +205,16 @@ def memory(engine):
 def keras_runner(row):
     import keras
 
+    from keras_mhdeblur.engines.keras_engine import has_gpu
+
     keras.utils.set_random_seed(0)
     keras.config.set_dtype_policy(row["dtype"])
     if row["task"] == "peak":
-        return keras_product(row["dtype"])
+        gpu = has_gpu()
+        return keras_product(row["dtype"], gpu), {"gpu": gpu}
     model = model_of(row["preset"])
     blurry, sharp = batch_of(row)
-    facts = {"gpu": on_gpu(), "macs": macs(model.network, row["patch"])}
+    facts = {"gpu": has_gpu(), "macs": macs(model.network, row["patch"])}
     if row["task"] == "training":
         return keras_training(model, blurry, sharp), facts
     if row["task"] == "inference":
@@ -287,19 +278,18 @@ def keras_synthesis(sharp):
     return run
 
 
-def keras_product(dtype):
+def keras_product(dtype, gpu):
     from keras import ops
 
-    gpu = on_gpu()
     matrix = ops.ones([PEAK_SIDE[gpu]] * 2, dtype.removeprefix("mixed_"))
     product = compiled(lambda x: ops.matmul(x, x)[:1, :1])
 
     def run(steps):
         for _ in range(steps):
             last = product(matrix)
-        np.asarray(ops.convert_to_numpy(last))
+        ops.convert_to_numpy(last)
 
-    return run, {"gpu": gpu}
+    return run
 
 
 def compiled(function):
@@ -316,12 +306,6 @@ def compiled(function):
 
         return tf.function(function)
     return function
-
-
-def on_gpu():
-    from keras_mhdeblur.engines.keras_engine import has_gpu
-
-    return has_gpu()
 
 
 def macs(network, size):

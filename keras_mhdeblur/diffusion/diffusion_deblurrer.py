@@ -14,6 +14,7 @@ from keras_mhdeblur.engines.tiling import TilePlan, run_tiled
 from keras_mhdeblur.hypotheses.pairs import Pairs
 from keras_mhdeblur.hypotheses.selection import HeadInfo
 from keras_mhdeblur.inference.guard import Guard
+from keras_mhdeblur.inference.restoring import check_memory_limit, memory_shares
 from keras_mhdeblur.inference.result import RestoreResult, selected_values
 from keras_mhdeblur.losses import L1Loss
 from keras_mhdeblur.photos import photos_of
@@ -264,11 +265,7 @@ class DiffusionDeblurrer(keras.Model):
             )
         if not 0 <= eta <= 1:
             raise ValueError(f"`eta` must be from 0 to 1. Received: eta={eta}")
-        if not memory_limit_mb > 0:
-            raise ValueError(
-                "`memory_limit_mb` must be positive. "
-                f"Received: memory_limit_mb={memory_limit_mb}"
-            )
+        check_memory_limit(memory_limit_mb)
         if self.denoiser.image_channels != 3:
             raise ValueError(
                 "`denoiser` must be of RGB images to restore photos. "
@@ -279,12 +276,10 @@ class DiffusionDeblurrer(keras.Model):
         photos, array = photos_of(image, memory_limit_mb)
         engine = self._sampling_engine()
         height, width = photos[0].values.shape[:2]
-        memory = 1e6 * memory_limit_mb
-        size = sum(photo.values.nbytes for photo in photos)
-        size += len(photos) * samples * height * width * 12
-        # The rest of them goes to disk, so that tiles do not become all border.
-        budget = Budget(min(size, memory / 4))
-        for_tiles = memory - min(size, memory / 4) - _RUNTIME_BYTES
+        for_results, for_tiles = memory_shares(
+            memory_limit_mb, photos, samples, _RUNTIME_BYTES
+        )
+        budget = Budget(for_results)
         plan = TilePlan.of(tile, (height, width), engine, for_tiles, samples)
 
         def restored(photo, on_sample):

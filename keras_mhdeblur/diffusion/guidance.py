@@ -68,7 +68,7 @@ class StructureGuidance(keras.Model):
         self.image_channels = image_channels
 
     def targets(self, sharp: Tensor) -> Sequence[Tensor]:
-        """What the three predictions are to be for sharp images (B, H, W, C)."""
+        """The sharp images (B, H, W, C) as the three predictions should show them."""
         return self.get_layer("pyramid")(self.get_layer("pad")(sharp))
 
     def get_config(self):

@@ -12,7 +12,7 @@ from keras_mhdeblur.engines.keras_engine import KerasEngine
 from keras_mhdeblur.engines.tiling import context_of
 from keras_mhdeblur.networks.registry import peak_bytes_per_pixel
 
-# What the U-Net pads images to.
+# The U-Net pads images to multiples of it.
 _MULTIPLE = 8
 
 

@@ -121,7 +121,7 @@ def examples(
     seed: int = 0,
     progress: bool = False,
 ) -> list[Example]:
-    """What a model makes of pairs."""
+    """The `Example` of every pair."""
     heads_of = PLAIN.of(model).head_function(model)
     selection = model.head_info.parse(model.select)
     bar = ProgressBar(len(pairs)) if progress and isinstance(pairs, ImageSet) else None

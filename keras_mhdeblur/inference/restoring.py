@@ -104,11 +104,7 @@ def restore(
     result.save_uncertainty("uncertainty.png")
     ```
     """
-    if not memory_limit_mb > 0:
-        raise ValueError(
-            "`memory_limit_mb` must be positive. "
-            f"Received: memory_limit_mb={memory_limit_mb}"
-        )
+    check_memory_limit(memory_limit_mb)
     check_rgb(model)
     info = model.head_info
     selection = info.parse(model.select if select is None else select)
@@ -121,8 +117,8 @@ def restore(
     # Tiles of head images are blended, or, without hypotheses, tiles of the image.
     keep_heads = hypotheses or not selection.is_local
     num_images = info.pairs.num_heads if keep_heads else 1
-    for_results, for_tiles = _shares(
-        1e6 * memory_limit_mb, photos, num_images if keep_heads else 0
+    for_results, for_tiles = memory_shares(
+        memory_limit_mb, photos, num_images if keep_heads else 0, _RUNTIME_BYTES
     )
     plan = TilePlan.of(tile, photos[0].values.shape[:2], engine, for_tiles, num_images)
     restorer = _Restorer(
@@ -143,15 +139,25 @@ def restore(
     )
 
 
-def _shares(memory, photos, num_heads):
+def check_memory_limit(memory_limit_mb):
+    """Raises a ValueError for a limit that is not positive."""
+    if not memory_limit_mb > 0:
+        raise ValueError(
+            "`memory_limit_mb` must be positive. "
+            f"Received: memory_limit_mb={memory_limit_mb}"
+        )
+
+
+def memory_shares(memory_limit_mb, photos, num_heads, runtime_bytes):
     """Bytes for the results and head images of photos, and bytes for their tiles."""
+    memory = 1e6 * memory_limit_mb
     results = sum(
         photo.values.nbytes + num_heads * math.prod(photo.values.shape[:2]) * 12
         for photo in photos
     )
     # The rest of them goes to disk, so that tiles do not become all border.
     results = min(results, memory / 4)
-    return results, memory - results - _RUNTIME_BYTES
+    return results, memory - results - runtime_bytes
 
 
 class _Restorer:
